@@ -1,0 +1,78 @@
+"""How bytes come in: what storage may ask of the body of a request."""
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+from tusd_py.protocol.checksum import Digest
+
+
+class Reason(enum.Enum):
+    """Why a body is stopped from outside."""
+
+    CONTENDED = "contended"
+    """A newer request wants the upload."""
+
+    SHUTDOWN = "shutdown"
+    """The server ends."""
+
+    CANCELLED = "cancelled"
+    """The task of the request was cancelled."""
+
+
+class EndedBy(enum.Enum):
+    """Why no more bytes come."""
+
+    END = "end"
+    DISCONNECT = "disconnect"
+    INTERRUPTED = "interrupted"
+    IDLE = "idle"
+    TOO_SLOW = "too slow"
+    LIMIT = "limit"
+    """There is more in the body than may be taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """How much of a body was stored, in bytes, and what ended it.
+
+    A client that vanishes is a value, not an exception: what came is kept.
+    """
+
+    count: int
+    ended_by: EndedBy
+
+
+class Body(Protocol):
+    """The body of one request; it can be taken once."""
+
+    async def save(
+        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        """Writes the body to a file, from `offset` on, and into `digest`, in one pass.
+
+        Ends only when no thread writes any more, also when it is cancelled.
+
+        Args:
+            fd: A file that is open for writing.
+            offset: Bytes from its beginning.
+            at_most: Bytes to take; if there is more, the end is `LIMIT`.
+            digest: Takes the same bytes in, None for none.
+
+        Raises:
+            OSError: The file could not be written; what was written before stays.
+        """
+        ...
+
+    async def fill(self, buffer: memoryview) -> int:
+        """Takes what is there, at least one byte unless the body has ended: how many bytes."""
+        ...
+
+    def interrupt(self, reason: Reason) -> None:
+        """Lets `save` and `fill` end soon; sticky, also before the first byte is taken."""
+        ...
+
+    @property
+    def interrupted_by(self) -> Reason | None:
+        """The first reason that was given to `interrupt`."""
+        ...

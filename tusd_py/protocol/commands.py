@@ -1,0 +1,90 @@
+"""What a request asks for, whatever dialect it came in.
+
+The IETF draft needs nothing else: an append may say that it completes the upload, and a length may
+come with any of them.
+"""
+
+from dataclasses import dataclass
+
+from tusd_py.protocol.checksum import Checksum
+from tusd_py.protocol.concat import Concat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Upload data that comes with a request.
+
+    Attributes:
+        length: Bytes that were announced, or None for a chunked body.
+        checksum: What they must hash to.
+        checksum_in_trailer: Whether the checksum comes after them.
+        completes: Whether they end the upload; None to let the length decide (tus 1.0).
+    """
+
+    length: int | None
+    checksum: Checksum | None = None
+    checksum_in_trailer: bool = False
+    completes: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create:
+    """Make a new upload. Creation, POST.
+
+    Attributes:
+        upload_length: Bytes, or None if the length comes later, or with the parts.
+        upload_metadata: The header as it came, None if it did not.
+        concat: Whether it is a part, or made of parts.
+        part_ids: For a final upload: its parts in order.
+        content: Data that comes at once (Creation With Upload).
+    """
+
+    upload_length: int | None
+    upload_metadata: str | None = None
+    concat: Concat | None = None
+    part_ids: tuple[str, ...] = ()
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """Put bytes at the end of an upload. Core Protocol, PATCH.
+
+    Attributes:
+        upload_offset: Where the client believes that the upload stands, in bytes.
+        upload_length: The whole length in bytes, if it is told only now.
+    """
+
+    upload_id: str
+    upload_offset: int
+    content: Content
+    upload_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Where does an upload stand? Core Protocol, HEAD."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminate:
+    """Remove an upload. Termination, DELETE."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """Give the bytes of a finished upload; no part of tus."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discover:
+    """What can this server do? Core Protocol, OPTIONS."""
+
+
+Command = Create | Append | Query | Terminate | Download | Discover

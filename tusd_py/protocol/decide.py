@@ -1,0 +1,234 @@
+"""What a command means for an upload as it stands: a plan, or an error. Nothing is done here."""
+
+from dataclasses import dataclass, replace
+
+from tusd_py.protocol import abnf
+from tusd_py.protocol.commands import Append, Create
+from tusd_py.protocol.errors import (
+    FinalNotModifiable,
+    InvalidPart,
+    InvalidUploadLength,
+    InvalidUploadMetadata,
+    LengthExceeded,
+    OffsetMismatch,
+    Rejected,
+    UploadGone,
+    UploadNotFinished,
+    UploadNotFound,
+    UploadTooLarge,
+)
+from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What this server takes.
+
+    Attributes:
+        max_size: Bytes of one upload, or None for no limit.
+        max_metadata: Characters of `Upload-Metadata`.
+        expire_after: Seconds without an append after which an unfinished upload expires, or None.
+    """
+
+    max_size: int | None = None
+    max_metadata: int = 16_384
+    expire_after: float | None = 86_400.0
+
+    def expires_at(self, now: float) -> float | None:
+        """When an upload that is touched now expires; seconds since the epoch."""
+        return None if self.expire_after is None else now + self.expire_after
+
+    def check_size(self, size: int | None) -> None:
+        """Creation, POST: "If the length of the upload exceeds the maximum [...] 413".
+
+        Raises:
+            UploadTooLarge: It does.
+        """
+        if size is not None and self.max_size is not None and size > self.max_size:
+            raise UploadTooLarge(size, self.max_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendPlan:
+    """How to take the body of an append.
+
+    Attributes:
+        upload: The upload as it is to be committed before the first byte.
+        at_most: Bytes that may be taken; one more is an error.
+        keep_partial: Whether a body that ends early counts as far as it came.
+    """
+
+    upload: Upload
+    at_most: int
+    keep_partial: bool
+
+
+def find(upload: Upload | None, upload_id: str, now: float) -> Upload:
+    """The upload, if its URL still leads somewhere.
+
+    Raises:
+        UploadNotFound: There is none.
+        UploadGone: It was terminated, or has expired, swept or not.
+        Rejected: The application refused it at its finish; its words are repeated.
+    """
+    if upload is None:
+        raise UploadNotFound(upload_id)
+    if upload.phase is Phase.TERMINATED:
+        raise UploadGone(upload_id, "was terminated")
+    if upload.phase is Phase.EXPIRED or upload.has_expired(now):
+        raise UploadGone(upload_id, "has expired")
+    if upload.phase is Phase.FAILED and upload.reply is not None:
+        reply = upload.reply
+        raise Rejected(reply.status or 400, reply.body, reply.headers)
+    return upload
+
+
+def create(command: Create, upload_id: str, limits: Limits, now: float) -> Upload:
+    """The record of a new upload.
+
+    Raises:
+        UploadTooLarge: The length, or the content that comes along, exceeds the maximum.
+        LengthExceeded: The content that comes along exceeds the length.
+        InvalidUploadMetadata: The metadata is larger than allowed.
+    """
+    limits.check_size(command.upload_length)
+    if len(command.upload_metadata or "") > limits.max_metadata:
+        raise InvalidUploadMetadata(
+            "Upload-Metadata", f"is longer than {limits.max_metadata} characters"
+        )
+    if command.content is not None:
+        _check_reach(0, command.content.length, command.upload_length, limits)
+    return Upload(
+        id=upload_id,
+        created_at=now,
+        upload_length=command.upload_length,
+        upload_metadata=command.upload_metadata,
+        concat=command.concat,
+        parts=command.part_ids,
+        expires_at=limits.expires_at(now),
+        # "Such an upload is immediately complete after its creation" (Creation, POST).
+        phase=Phase.FINISHING if command.upload_length == 0 else Phase.RECEIVING,
+        tail=Tail.SEALED if command.part_ids else Tail.OPEN,
+    )
+
+
+def _check_reach(
+    upload_offset: int, content_length: int | None, upload_length: int | None, limits: Limits
+) -> None:
+    if content_length is None:
+        return
+    reach = upload_offset + content_length
+    if upload_length is not None and reach > upload_length:
+        raise LengthExceeded(upload_length)
+    limits.check_size(reach)
+
+
+def refuse_early(command: Append, upload: Upload | None, now: float) -> None:
+    """What can be said of an append without the lock, so that no doomed one disturbs a live one.
+
+    Raises:
+        TusError: The append can never succeed: see `find`; or a final upload, or an offset below
+            the committed one, which can only rise.
+    """
+    found = find(upload, command.upload_id, now)
+    if found.is_final:
+        raise FinalNotModifiable
+    if command.upload_offset < found.upload_offset:
+        raise OffsetMismatch(command.upload_offset, found.upload_offset)
+
+
+def append(command: Append, upload: Upload | None, limits: Limits, now: float) -> AppendPlan:
+    """How to take the body of a `PATCH`, decided under the lock.
+
+    Raises:
+        TusError: As `refuse_early`.
+        OffsetMismatch: The offset is not the current one.
+        InvalidUploadLength: A late length contradicts what is known.
+        LengthExceeded: The body reaches beyond the length.
+        UploadTooLarge: The body, or a late length, exceeds the maximum.
+    """
+    refuse_early(command, upload, now)
+    found = find(upload, command.upload_id, now)
+    # "If the offsets do not match, the Server MUST respond with the 409 Conflict status without
+    # modifying the upload resource" (Core Protocol, PATCH).
+    if command.upload_offset != found.upload_offset:
+        raise OffsetMismatch(command.upload_offset, found.upload_offset)
+    upload_length = _late_length(command.upload_length, found, limits)
+    content = command.content
+    _check_reach(found.upload_offset, content.length, upload_length, limits)
+    bound = upload_length if upload_length is not None else limits.max_size
+    room = (abnf.LARGEST_INTEGER if bound is None else bound) - found.upload_offset
+    verified = content.checksum is not None or content.checksum_in_trailer
+    return AppendPlan(
+        upload=replace(
+            found,
+            upload_length=upload_length,
+            expires_at=limits.expires_at(now) if found.may_expire else found.expires_at,
+            tail=Tail.SEALED if verified else Tail.OPEN,
+        ),
+        at_most=room if content.length is None else content.length,
+        keep_partial=not verified,
+    )
+
+
+def _late_length(sent: int | None, upload: Upload, limits: Limits) -> int | None:
+    known = upload.upload_length
+    if sent is None or sent == known:
+        return known
+    # "Once set the length MUST NOT be changed" (Creation, POST).
+    if known is not None:
+        raise InvalidUploadLength("Upload-Length", f"is {known} already and cannot change")
+    if sent < upload.upload_offset:
+        raise InvalidUploadLength(
+            "Upload-Length", f"is below the {upload.upload_offset} bytes that are here", str(sent)
+        )
+    limits.check_size(sent)
+    return sent
+
+
+def check_part(part: Upload | None, url: str, now: float) -> Upload:
+    """Whether an upload can be a part of a final one; it may still be unfinished.
+
+    Raises:
+        InvalidPart: There is none, it is gone, or it was not created as a partial upload.
+    """
+    if part is None or part.phase in GONE or part.has_expired(now):
+        raise InvalidPart(url, "does not exist here, or not any more")
+    if not part.is_partial:
+        raise InvalidPart(url, "was not created with 'Upload-Concat: partial'")
+    return part
+
+
+def final_length(parts: list[Upload], limits: Limits) -> int | None:
+    """Bytes of a final upload: "the sum of the length of all partial uploads" (Concatenation).
+
+    Returns:
+        None while the length of a part is not known.
+
+    Raises:
+        UploadTooLarge: The sum exceeds the maximum.
+    """
+    total = 0
+    for part in parts:
+        if part.upload_length is None:
+            return None
+        total += part.upload_length
+    limits.check_size(total)
+    return total
+
+
+def download(upload: Upload | None, upload_id: str, now: float) -> Upload:
+    """The upload whose bytes may be given out.
+
+    Raises:
+        UploadNotFound: There is none, it is gone, or its file was taken away.
+        UploadNotFinished: It is not complete.
+    """
+    if upload is None or upload.phase in GONE or upload.has_expired(now):
+        raise UploadNotFound(upload_id)
+    found = find(upload, upload_id, now)
+    if found.phase is not Phase.COMPLETE:
+        raise UploadNotFinished(upload_id, found.upload_offset, found.upload_length)
+    if found.path is None:
+        raise UploadNotFound(upload_id)
+    return found

@@ -1,0 +1,412 @@
+"""What can go wrong, as one tree; each class is a stable code, an HTTP status and a section.
+
+    TusError
+      UnsupportedVersion              412  ERR_UNSUPPORTED_VERSION
+      InvalidContentType              415  ERR_INVALID_CONTENT_TYPE
+      InvalidHeader                   400  ERR_INVALID_HEADER
+        InvalidUploadOffset                ERR_INVALID_OFFSET
+        InvalidUploadLength                ERR_INVALID_UPLOAD_LENGTH
+        InvalidUploadDeferLength           ERR_INVALID_UPLOAD_DEFER_LENGTH
+        InvalidUploadMetadata              ERR_INVALID_METADATA
+        InvalidUploadChecksum              ERR_INVALID_CHECKSUM
+        InvalidUploadConcat                ERR_INVALID_CONCAT
+      UnsupportedAlgorithm            400  ERR_UNSUPPORTED_CHECKSUM_ALGORITHM
+      InvalidPart                     400  ERR_INVALID_CONCAT
+      MethodNotAllowed                405  ERR_METHOD_NOT_ALLOWED
+      UploadNotFound                  404  ERR_UPLOAD_NOT_FOUND
+      UploadGone                      410  ERR_UPLOAD_GONE
+      UploadNotFinished               400  ERR_UPLOAD_NOT_FINISHED
+      OffsetMismatch                  409  ERR_MISMATCHED_OFFSET
+      UploadTooLarge                  413  ERR_MAX_SIZE_EXCEEDED
+      LengthExceeded                  413  ERR_UPLOAD_SIZE_EXCEEDED
+      FinalNotModifiable              403  ERR_MODIFY_FINAL
+      ChecksumMismatch                460  ERR_CHECKSUM_MISMATCH
+      UploadLocked                    423  ERR_UPLOAD_LOCKED
+      UploadInterrupted               423  ERR_UPLOAD_INTERRUPTED
+      Rejected                        any  ERR_UPLOAD_REJECTED
+      UploadExists                    409  ERR_UPLOAD_EXISTS
+      ReadTimeout                     503  ERR_READ_TIMEOUT
+      ServerShutdown                  503  ERR_SERVER_SHUTDOWN
+      StorageFull                     507  ERR_STORAGE_FULL
+      StorageFailed                   500  ERR_STORAGE
+      StoredBytesLost                 410  ERR_STORED_BYTES_LOST
+      StaleGeneration                 423  ERR_UPLOAD_LOCKED
+
+The codes are tusd's where tusd has one, so that tooling made for it keeps working. The statuses
+are those of the specification.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+Header = tuple[str, str]
+"""A response header, name and value, as it goes over the wire."""
+
+
+class TusError(Exception):
+    """A request that cannot be served as asked; `str()` is the sentence a client may read.
+
+    Attributes:
+        code: Stable over releases, for programs.
+        status: The HTTP status.
+        section: Where the specification says so; empty where it is silent.
+    """
+
+    code: ClassVar[str]
+    status: int
+    section: ClassVar[str] = ""
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """Response headers that belong to this error."""
+        return ()
+
+
+class UnsupportedVersion(TusError):
+    """`Tus-Resumable` is missing, or names a version that is not spoken here."""
+
+    code, status, section = "ERR_UNSUPPORTED_VERSION", 412, "Core Protocol, Tus-Resumable"
+
+    def __init__(self, version: str | None, supported: str) -> None:
+        self.version = version
+        self.supported = supported
+
+    def __str__(self) -> str:
+        said = f"got {self.version!r}" if self.version is not None else "the header is missing"
+        return f"send the header 'Tus-Resumable: {self.supported}' ({said})"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """The versions that are spoken: "MUST include the Tus-Version header"."""
+        return (("Tus-Version", self.supported),)
+
+
+class InvalidContentType(TusError):
+    """The body of a `PATCH`, or of a `POST` that has one, is not labelled as upload data."""
+
+    code, status, section = "ERR_INVALID_CONTENT_TYPE", 415, "Core Protocol, PATCH"
+
+    def __init__(self, content_type: str | None) -> None:
+        self.content_type = content_type
+
+    def __str__(self) -> str:
+        said = f"got {self.content_type!r}" if self.content_type else "the header is missing"
+        return f"send 'Content-Type: application/offset+octet-stream' ({said})"
+
+
+class InvalidHeader(TusError):
+    """A header that cannot be read."""
+
+    code, status, section = "ERR_INVALID_HEADER", 400, ""
+
+    def __init__(self, header: str, problem: str, value: str | None = None) -> None:
+        self.header = header
+        self.problem = problem
+        self.value = value
+
+    def __str__(self) -> str:
+        said = "" if self.value is None else f" (got {self.value[:80]!r})"
+        return f"{self.header} {self.problem}{said}"
+
+
+class InvalidUploadOffset(InvalidHeader):
+    """`Upload-Offset` is missing or not a non-negative integer."""
+
+    code, section = "ERR_INVALID_OFFSET", "Core Protocol, Upload-Offset"
+
+
+class InvalidUploadLength(InvalidHeader):
+    """`Upload-Length` is missing, not a non-negative integer, or contradicts what is known."""
+
+    code, section = "ERR_INVALID_UPLOAD_LENGTH", "Core Protocol, Upload-Length"
+
+
+class InvalidUploadDeferLength(InvalidHeader):
+    """`Upload-Defer-Length` is not `1`, or stands beside a length."""
+
+    code, section = "ERR_INVALID_UPLOAD_DEFER_LENGTH", "Creation, Upload-Defer-Length"
+
+
+class InvalidUploadMetadata(InvalidHeader):
+    """`Upload-Metadata` breaks its grammar, or is larger than allowed."""
+
+    code, section = "ERR_INVALID_METADATA", "Creation, Upload-Metadata"
+
+
+class InvalidUploadChecksum(InvalidHeader):
+    """`Upload-Checksum` is not an algorithm, a space and a Base64 digest."""
+
+    code, section = "ERR_INVALID_CHECKSUM", "Checksum, Upload-Checksum"
+
+
+class InvalidUploadConcat(InvalidHeader):
+    """`Upload-Concat` is neither `partial` nor `final;` and a list of URLs."""
+
+    code, section = "ERR_INVALID_CONCAT", "Concatenation, Upload-Concat"
+
+
+class UnsupportedAlgorithm(TusError):
+    """`Upload-Checksum` names an algorithm that is not offered."""
+
+    code, status, section = "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM", 400, "Checksum"
+
+    def __init__(self, algorithm: str, supported: str) -> None:
+        self.algorithm = algorithm
+        self.supported = supported
+
+    def __str__(self) -> str:
+        return f"the checksum algorithm {self.algorithm[:40]!r} is not one of {self.supported}"
+
+
+class InvalidPart(TusError):
+    """A final upload names something that cannot be a part of it."""
+
+    code, status, section = "ERR_INVALID_CONCAT", 400, "Concatenation"
+
+    def __init__(self, part: str, problem: str) -> None:
+        self.part = part
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the part {self.part[:200]!r} {self.problem}"
+
+
+class MethodNotAllowed(TusError):
+    """The method means nothing at this URL."""
+
+    code, status, section = "ERR_METHOD_NOT_ALLOWED", 405, ""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        self.method = method
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.method[:40]!r} is not possible here; use one of {self.allowed}"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """What is possible (RFC 9110, 15.5.6)."""
+        return (("Allow", self.allowed),)
+
+
+class UploadNotFound(TusError):
+    """No upload has this id, or its file is not here any more."""
+
+    code, status, section = "ERR_UPLOAD_NOT_FOUND", 404, "Core Protocol, HEAD"
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+
+    def __str__(self) -> str:
+        return f"there is no upload {self.upload_id[:140]!r} here; create one with POST"
+
+
+class UploadGone(TusError):
+    """The upload was here, and was terminated or has expired."""
+
+    code, status, section = "ERR_UPLOAD_GONE", 410, "Expiration, Upload-Expires"
+
+    def __init__(self, upload_id: str, how: str) -> None:
+        self.upload_id = upload_id
+        self.how = how
+
+    def __str__(self) -> str:
+        return f"the upload {self.upload_id!r} {self.how}; create a new one with POST"
+
+
+class UploadNotFinished(TusError):
+    """Only a finished upload can be downloaded or taken."""
+
+    code, status, section = "ERR_UPLOAD_NOT_FINISHED", 400, ""
+
+    def __init__(self, upload_id: str, upload_offset: int, upload_length: int | None) -> None:
+        self.upload_id = upload_id
+        self.upload_offset = upload_offset
+        self.upload_length = upload_length
+
+    def __str__(self) -> str:
+        of = "an unknown number of" if self.upload_length is None else self.upload_length
+        return f"{self.upload_offset} of {of} bytes are here; finish the upload first"
+
+
+class OffsetMismatch(TusError):
+    """`Upload-Offset` is not where the upload stands."""
+
+    code, status, section = "ERR_MISMATCHED_OFFSET", 409, "Core Protocol, PATCH"
+
+    def __init__(self, sent: int, expected: int | None) -> None:
+        self.sent = sent
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"Upload-Offset is {self.sent}, but the upload stands elsewhere; ask with HEAD"
+
+
+class UploadTooLarge(TusError):
+    """The upload is larger than this server takes."""
+
+    code, status, section = "ERR_MAX_SIZE_EXCEEDED", 413, "Creation, POST"
+
+    def __init__(self, size: int, max_size: int) -> None:
+        self.size = size
+        self.max_size = max_size
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes are more than the {self.max_size} that this server takes"
+
+
+class LengthExceeded(TusError):
+    """The body reaches beyond the upload's length; none of it was kept."""
+
+    code, status, section = "ERR_UPLOAD_SIZE_EXCEEDED", 413, "Core Protocol, Upload-Length"
+
+    def __init__(self, upload_length: int) -> None:
+        self.upload_length = upload_length
+
+    def __str__(self) -> str:
+        return f"the body reaches beyond the upload's {self.upload_length} bytes; nothing was kept"
+
+
+class FinalNotModifiable(TusError):
+    """A final upload is made of its parts and takes no bytes of its own."""
+
+    code, status, section = "ERR_MODIFY_FINAL", 403, "Concatenation"
+
+    def __str__(self) -> str:
+        return "a final upload takes no bytes; send them to its partial uploads"
+
+
+class ChecksumMismatch(TusError):
+    """The body is not what its checksum says; it was discarded."""
+
+    code, status, section = "ERR_CHECKSUM_MISMATCH", 460, "Checksum"
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+
+    def __str__(self) -> str:
+        return f"the {self.algorithm} of the body differs; it was discarded, send it again"
+
+
+class UploadLocked(TusError):
+    """Another request, or another process, is at work on this upload."""
+
+    code, status, section = "ERR_UPLOAD_LOCKED", 423, ""
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+
+    def __str__(self) -> str:
+        return f"the upload {self.upload_id!r} is busy; try again in a moment"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds."""
+        return (("Retry-After", "1"),)
+
+
+class UploadInterrupted(UploadLocked):
+    """This request was stopped in favour of a newer one; what came before that is kept."""
+
+    code = "ERR_UPLOAD_INTERRUPTED"
+
+    def __str__(self) -> str:
+        return "a newer request for this upload took over; ask with HEAD where it stands"
+
+
+class StaleGeneration(UploadLocked):
+    """The record was changed by someone else since it was read: nothing was written."""
+
+
+class Rejected(TusError):
+    """The application said no."""
+
+    code, section = "ERR_UPLOAD_REJECTED", ""
+
+    def __init__(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> None:
+        self.status = status
+        self.body = body
+        self.extra = dict(headers or {})
+
+    def __str__(self) -> str:
+        return self.body
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """What the application adds."""
+        return tuple(self.extra.items())
+
+
+class UploadExists(TusError):
+    """The application chose an id that is taken."""
+
+    code, status, section = "ERR_UPLOAD_EXISTS", 409, ""
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+
+    def __str__(self) -> str:
+        return f"there is an upload {self.upload_id!r} already"
+
+
+class ReadTimeout(TusError):
+    """No byte came for too long. 503 and not 408: tus-js-client gives up on a 4xx."""
+
+    code, status, section = "ERR_READ_TIMEOUT", 503, "Core Protocol, PATCH"
+
+    def __str__(self) -> str:
+        return "no data came for too long; what came is kept, ask with HEAD where it stands"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back; a timeout "SHOULD be handled by closing" the connection."""
+        return (("Retry-After", "1"), ("Connection", "close"))
+
+
+class ServerShutdown(TusError):
+    """The server is about to end; what came is kept."""
+
+    code, status, section = "ERR_SERVER_SHUTDOWN", 503, ""
+
+    def __str__(self) -> str:
+        return "the server is shutting down; what came is kept, go on when it is back"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds, on a new connection."""
+        return (("Retry-After", "5"), ("Connection", "close"))
+
+
+class StorageFull(TusError):
+    """The disk, or a quota on it, is full; what was stored before is kept."""
+
+    code, status, section = "ERR_STORAGE_FULL", 507, ""
+
+    def __str__(self) -> str:
+        return "the server has no room left; what came before is kept, try again later"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds."""
+        return (("Retry-After", "60"),)
+
+
+class StorageFailed(TusError):
+    """The storage reported an error; the upload stands where HEAD says."""
+
+    code, status, section = "ERR_STORAGE", 500, ""
+
+    def __str__(self) -> str:
+        return "the server could not store the data; ask with HEAD where the upload stands"
+
+
+class StoredBytesLost(TusError):
+    """Stored bytes are not there any more: someone else removed or cut the file."""
+
+    code, status, section = "ERR_STORED_BYTES_LOST", 410, "Core Protocol, HEAD"
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+
+    def __str__(self) -> str:
+        return f"bytes of the upload {self.upload_id!r} were lost on the server; start a new one"

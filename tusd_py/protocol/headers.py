@@ -1,0 +1,157 @@
+"""One `parse_` and one `build_` for each header; after this nothing downstream sees a header."""
+
+import datetime
+import email.utils
+from collections.abc import Iterable
+
+from tusd_py.protocol import abnf
+from tusd_py.protocol.errors import (
+    InvalidHeader,
+    InvalidUploadDeferLength,
+    InvalidUploadLength,
+    InvalidUploadOffset,
+)
+
+TUS_VERSION = "1.0.0"
+OFFSET_CONTENT_TYPE = "application/offset+octet-stream"
+
+
+class Headers:
+    """The headers of a request, by lower-case name; values are Latin-1 text, trimmed.
+
+    Args:
+        raw: Pairs of name and value as bytes, as ASGI gives them.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        values: dict[str, list[str]] = {}
+        for name, value in raw:
+            values.setdefault(name.decode("latin-1").lower(), []).append(
+                value.decode("latin-1").strip(" \t")
+            )
+        self._values = values
+
+    def __contains__(self, name: str) -> bool:
+        return name.lower() in self._values
+
+    def one(self, name: str) -> str | None:
+        """The value of a header that may stand once.
+
+        Raises:
+            InvalidHeader: It stands there more than once.
+        """
+        values = self._values.get(name.lower())
+        if values is None:
+            return None
+        if len(values) > 1:
+            raise InvalidHeader(name, "was sent more than once; send it once", ", ".join(values))
+        return values[0]
+
+    def first(self, name: str) -> str | None:
+        """The first value of a header, where a second one would do no harm."""
+        values = self._values.get(name.lower())
+        return values[0] if values else None
+
+    def joined(self, name: str) -> str:
+        """All values of a header that is a list, with commas; empty if it is not there."""
+        return ",".join(self._values.get(name.lower(), ()))
+
+    def as_mapping(self) -> dict[str, str]:
+        """All of them, by lower-case name; repeated ones joined by commas."""
+        return {name: ", ".join(values) for name, values in self._values.items()}
+
+
+def _parse_integer(name: str, value: str, error: type[InvalidHeader]) -> int:
+    if not abnf.INTEGER.fullmatch(value):
+        raise error(name, "must be a whole number of bytes, digits only, at most 19", value)
+    number = int(value)
+    if number > abnf.LARGEST_INTEGER:
+        raise error(name, f"must be at most {abnf.LARGEST_INTEGER}", value)
+    return number
+
+
+def parse_upload_offset(value: str | None) -> int:
+    """Bytes; "MUST be a non-negative integer" (Core Protocol, Upload-Offset).
+
+    Raises:
+        InvalidUploadOffset: The header is missing or not such a number.
+    """
+    if value is None:
+        raise InvalidUploadOffset("Upload-Offset", "is missing; ask with HEAD where to go on")
+    return _parse_integer("Upload-Offset", value, InvalidUploadOffset)
+
+
+def build_upload_offset(upload_offset: int) -> str:
+    """The reverse of `parse_upload_offset`."""
+    return str(upload_offset)
+
+
+def parse_upload_length(value: str) -> int:
+    """Bytes; "MUST be a non-negative integer" (Core Protocol, Upload-Length).
+
+    Raises:
+        InvalidUploadLength: It is not such a number.
+    """
+    return _parse_integer("Upload-Length", value, InvalidUploadLength)
+
+
+def build_upload_length(upload_length: int) -> str:
+    """The reverse of `parse_upload_length`."""
+    return str(upload_length)
+
+
+def parse_upload_defer_length(value: str | None) -> bool:
+    """Whether the length comes later. Creation, Upload-Defer-Length: "Its value MUST be 1".
+
+    Raises:
+        InvalidUploadDeferLength: It has another value.
+    """
+    if value is None:
+        return False
+    if value != "1":
+        raise InvalidUploadDeferLength("Upload-Defer-Length", "must be 1 or absent", value)
+    return True
+
+
+def parse_content_length(value: str | None) -> int | None:
+    """Bytes, or None where the body's length is not announced (RFC 9110, 8.6).
+
+    Raises:
+        InvalidHeader: It is not a non-negative integer.
+    """
+    if value is None:
+        return None
+    return _parse_integer("Content-Length", value, InvalidHeader)
+
+
+def parse_media_type(value: str | None) -> str | None:
+    """A content type without its parameters, in lower case (RFC 9110, 8.3.1)."""
+    if value is None:
+        return None
+    return value.partition(";")[0].strip(" \t").lower()
+
+
+def build_upload_expires(expires_at: float) -> str:
+    """An RFC 9110 date. Expiration, Upload-Expires.
+
+    Args:
+        expires_at: Seconds since the epoch, UTC; fractions are cut, never rounded up.
+    """
+    return email.utils.formatdate(int(expires_at), usegmt=True)
+
+
+def parse_upload_expires(value: str) -> float:
+    """Seconds since the epoch, UTC: the reverse of `build_upload_expires`.
+
+    Raises:
+        InvalidHeader: It is not an RFC 9110 date.
+    """
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError as error:
+        raise InvalidHeader("Upload-Expires", "must be an RFC 9110 date", value) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return moment.timestamp()

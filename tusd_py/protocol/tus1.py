@@ -1,0 +1,309 @@
+"""tus 1.0.0: a request becomes a command, an outcome becomes a response.
+
+Another dialect is another module of this shape, on the same commands.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tusd_py.protocol import commands
+from tusd_py.protocol.checksum import TUS_CHECKSUM_ALGORITHM, parse_upload_checksum
+from tusd_py.protocol.concat import (
+    Concat,
+    Final,
+    build_upload_concat,
+    parse_part_url,
+    parse_upload_concat,
+)
+from tusd_py.protocol.errors import (
+    Header,
+    InvalidContentType,
+    InvalidHeader,
+    InvalidUploadChecksum,
+    InvalidUploadDeferLength,
+    InvalidUploadLength,
+    MethodNotAllowed,
+    TusError,
+    UnsupportedVersion,
+)
+from tusd_py.protocol.headers import (
+    OFFSET_CONTENT_TYPE,
+    TUS_VERSION,
+    Headers,
+    build_upload_expires,
+    build_upload_length,
+    build_upload_offset,
+    parse_content_length,
+    parse_media_type,
+    parse_upload_defer_length,
+    parse_upload_length,
+    parse_upload_offset,
+)
+from tusd_py.protocol.metadata import parse_upload_metadata
+from tusd_py.protocol.upload import Phase, Reply, Upload
+
+EXTENSIONS = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "expiration",
+    "checksum",
+    "termination",
+    "concatenation",
+    "concatenation-unfinished",
+)
+"""What is spoken over any server; more may be announced where the server can do more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request's head, as far as tus looks at it.
+
+    Attributes:
+        method: As on the request line; `X-HTTP-Method-Override` is looked at here.
+        upload_id: The last segment of the path; None at the URL where uploads are created.
+        base_path: The path that uploads lie under, with a slash at its end.
+        trailers: Whether the server hands trailers over.
+    """
+
+    method: str
+    upload_id: str | None
+    headers: Headers
+    base_path: str = "/"
+    trailers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A response: status, headers in the order of sending, and a body that is there at once."""
+
+    status: int
+    headers: tuple[Header, ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an `OPTIONS` tells. `max_size` in bytes, None for no limit."""
+
+    extensions: tuple[str, ...] = field(default=EXTENSIONS)
+    max_size: int | None = None
+
+
+def effective_method(request: Request) -> str:
+    """Core Protocol, X-HTTP-Method-Override: "The actual method of the request MUST be ignored"."""
+    return (request.headers.one("X-HTTP-Method-Override") or request.method).upper()
+
+
+def parse_request(request: Request) -> commands.Command:
+    """What the request asks for.
+
+    Raises:
+        UnsupportedVersion: `Tus-Resumable` is not 1.0.0: "the Server MUST NOT process the request".
+        MethodNotAllowed: The method means nothing at this URL.
+        InvalidContentType: There is a body that is not labelled as upload data.
+        InvalidHeader: A header is missing where it must not, repeated, or cannot be read.
+    """
+    method = effective_method(request)
+    if method == "OPTIONS":
+        return commands.Discover()
+    if method == "GET" and request.upload_id is not None:
+        return commands.Download(upload_id=request.upload_id)
+    allowed = "OPTIONS, POST" if request.upload_id is None else "OPTIONS, HEAD, PATCH, DELETE, GET"
+    if method not in allowed.split(", "):
+        raise MethodNotAllowed(method, allowed)
+    version = request.headers.one("Tus-Resumable")
+    if version != TUS_VERSION:
+        raise UnsupportedVersion(version, TUS_VERSION)
+    if request.upload_id is None:
+        return _parse_create(request)
+    if method == "PATCH":
+        return _parse_append(request, request.upload_id)
+    if method == "DELETE":
+        return commands.Terminate(upload_id=request.upload_id)
+    return commands.Query(upload_id=request.upload_id)
+
+
+def _parse_create(request: Request) -> commands.Create:
+    headers = request.headers
+    upload_metadata = headers.one("Upload-Metadata")
+    parse_upload_metadata(upload_metadata or "")
+    concat_value = headers.one("Upload-Concat")
+    concat = None if concat_value is None else parse_upload_concat(concat_value)
+    part_ids: tuple[str, ...] = ()
+    if isinstance(concat, Final):
+        part_ids = tuple(parse_part_url(url, request.base_path) for url in concat.urls)
+    upload_length = _parse_length_of_new(headers, concat)
+    content = _parse_content_of_new(request)
+    if content is not None and isinstance(concat, Final):
+        raise InvalidHeader("Content-Length", "must be 0 for a final upload: its parts have it all")
+    return commands.Create(
+        upload_length=upload_length,
+        upload_metadata=upload_metadata,
+        concat=concat,
+        part_ids=part_ids,
+        content=content,
+    )
+
+
+def _parse_length_of_new(headers: Headers, concat: Concat | None) -> int | None:
+    value = headers.one("Upload-Length")
+    deferred = parse_upload_defer_length(headers.one("Upload-Defer-Length"))
+    if isinstance(concat, Final):
+        # "The Client MUST NOT include the Upload-Length header in the final upload creation."
+        if value is not None or deferred:
+            raise InvalidUploadLength(
+                "Upload-Length", "must be absent for a final upload: it is the sum of its parts"
+            )
+        return None
+    if deferred:
+        if value is not None:
+            raise InvalidUploadDeferLength(
+                "Upload-Defer-Length", "contradicts the Upload-Length beside it; send one of them"
+            )
+        return None
+    if value is None:
+        raise InvalidUploadLength(
+            "Upload-Length", "is missing; send it, or 'Upload-Defer-Length: 1' if it comes later"
+        )
+    return parse_upload_length(value)
+
+
+def _parse_content_of_new(request: Request) -> commands.Content | None:
+    headers = request.headers
+    length = parse_content_length(headers.one("Content-Length"))
+    if length == 0 or (length is None and "Transfer-Encoding" not in headers):
+        return None
+    return _parse_content(request, length)
+
+
+def _parse_append(request: Request, upload_id: str) -> commands.Append:
+    headers = request.headers
+    content = _parse_content(request, parse_content_length(headers.one("Content-Length")))
+    upload_length = headers.one("Upload-Length")
+    return commands.Append(
+        upload_id=upload_id,
+        upload_offset=parse_upload_offset(headers.one("Upload-Offset")),
+        upload_length=None if upload_length is None else parse_upload_length(upload_length),
+        content=content,
+    )
+
+
+def _parse_content(request: Request, length: int | None) -> commands.Content:
+    headers = request.headers
+    content_type = headers.one("Content-Type")
+    if parse_media_type(content_type) != OFFSET_CONTENT_TYPE:
+        raise InvalidContentType(content_type)
+    if length is None and "Transfer-Encoding" not in headers:
+        # RFC 9112, 6.3: without either "the message body length is zero".
+        length = 0
+    trailers = {name.strip().lower() for name in headers.joined("Trailer").split(",")}
+    in_trailer = "upload-checksum" in trailers
+    if in_trailer and not request.trailers:
+        raise InvalidUploadChecksum(
+            "Upload-Checksum", "cannot be a trailer here; send it as a header"
+        )
+    checksum = headers.one("Upload-Checksum")
+    return commands.Content(
+        length=length,
+        checksum=None if checksum is None else parse_upload_checksum(checksum),
+        checksum_in_trailer=in_trailer,
+    )
+
+
+def _head(status: int, headers: Iterable[Header]) -> Response:
+    return Response(status=status, headers=(("Tus-Resumable", TUS_VERSION), *headers))
+
+
+def _expires(upload: Upload) -> tuple[Header, ...]:
+    if not upload.may_expire or upload.expires_at is None:
+        return ()
+    return (("Upload-Expires", build_upload_expires(upload.expires_at)),)
+
+
+def build_capabilities(capabilities: Capabilities) -> Response:
+    """The answer to `OPTIONS`; no spaces in its lists, since some clients do not trim."""
+    headers: tuple[Header, ...] = (
+        ("Tus-Version", TUS_VERSION),
+        ("Tus-Extension", ",".join(capabilities.extensions)),
+        ("Tus-Checksum-Algorithm", TUS_CHECKSUM_ALGORITHM),
+    )
+    if capabilities.max_size is not None:
+        headers += (("Tus-Max-Size", str(capabilities.max_size)),)
+    return _head(204, headers)
+
+
+def build_created(upload: Upload, location: str) -> Response:
+    """Creation, POST: "201 Created" and `Location`; and where the upload stands already."""
+    headers: tuple[Header, ...] = (("Location", location),)
+    if not upload.is_final:
+        headers += (("Upload-Offset", build_upload_offset(upload.upload_offset)),)
+    return _with_reply(_head(201, (*headers, *_expires(upload))), upload.reply)
+
+
+def build_appended(upload: Upload) -> Response:
+    """Core Protocol, PATCH: "204 No Content" and "the Upload-Offset header containing the new
+    offset".
+    """
+    offset = ("Upload-Offset", build_upload_offset(upload.upload_offset))
+    return _with_reply(_head(204, (offset, *_expires(upload))), upload.reply)
+
+
+def _with_reply(response: Response, reply: Reply | None) -> Response:
+    """The response with what the application said at the finish."""
+    if reply is None:
+        return response
+    body = reply.body.encode()
+    extra = tuple(reply.headers.items())
+    status = reply.status or (200 if body and response.status == 204 else response.status)
+    return Response(status=status, headers=response.headers + extra, body=body)
+
+
+def build_found(upload: Upload) -> Response:
+    """Core Protocol, HEAD.
+
+    Before a final upload is assembled its offset is left out: the answer "SHOULD NOT contain the
+    Upload-Offset header unless the concatenation has been successfully finished" (Concatenation).
+    """
+    headers: list[Header] = [("Cache-Control", "no-store")]
+    if not upload.is_final or upload.phase is Phase.COMPLETE:
+        headers.append(("Upload-Offset", build_upload_offset(upload.upload_offset)))
+    if upload.upload_length is not None:
+        headers.append(("Upload-Length", build_upload_length(upload.upload_length)))
+    elif not upload.is_final:
+        headers.append(("Upload-Defer-Length", "1"))
+    if upload.upload_metadata:
+        headers.append(("Upload-Metadata", upload.upload_metadata))
+    if upload.concat is not None:
+        headers.append(("Upload-Concat", build_upload_concat(upload.concat)))
+    return _head(200, (*headers, *_expires(upload)))
+
+
+def build_terminated() -> Response:
+    """Termination, DELETE: "MUST respond with the 204 No Content status"."""
+    return _head(204, ())
+
+
+def build_error(error: TusError, *, problem_json: bool = False, head: bool = False) -> Response:
+    """The response to a request that cannot be served.
+
+    Args:
+        error: Why.
+        problem_json: Whether the client asked for `application/problem+json` (RFC 9457).
+        head: Whether the request was a `HEAD`, whose answer has no body and is not to be cached.
+    """
+    headers: tuple[Header, ...] = error.headers
+    if head:
+        return _head(error.status, (*headers, ("Cache-Control", "no-store")))
+    if problem_json:
+        content_type = "application/problem+json"
+        problem = {"title": error.code, "status": error.status, "detail": str(error)}
+        body = json.dumps(problem | ({"section": error.section} if error.section else {}))
+    else:
+        content_type = "text/plain; charset=utf-8"
+        body = f"{error.code}: {error}\n"
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers += (("Content-Type", content_type),)
+    response = _head(error.status, headers)
+    return Response(status=response.status, headers=response.headers, body=body.encode())
