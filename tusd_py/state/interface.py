@@ -1,0 +1,138 @@
+"""What the engine asks of a place that keeps records.
+
+Only `commit` publishes an offset: a compare-and-set on the generation that was read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tusd_py.hooks.events import OutboxEvent
+from tusd_py.protocol.upload import Phase, Upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingEvent:
+    """An event in the outbox.
+
+    Attributes:
+        number: The order of all events; part of the event's id.
+        attempts: How often it was tried.
+    """
+
+    number: int
+    event: OutboxEvent
+    attempts: int
+
+
+class StateStore(Protocol):
+    """Records of uploads, and the outbox. Every method is atomic, also when it is cancelled."""
+
+    async def open(self) -> str | None:
+        """Makes the store ready: the instance that it is tied to, None if it is new."""
+        ...
+
+    async def tie(self, instance: str) -> None:
+        """Ties a new store to where the bytes lie."""
+        ...
+
+    async def listen(self) -> None:
+        """Notes that an application is told of events, so that every process enqueues them."""
+        ...
+
+    async def has_listener(self) -> bool:
+        """Whether `listen` was ever called on this store."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way and closes the store."""
+        ...
+
+    async def insert(self, upload: Upload) -> Upload:
+        """A new record; the parts of a final upload are referred to from now on.
+
+        Raises:
+            UploadExists: The id is taken.
+            InvalidPart: A part went away meanwhile.
+        """
+        ...
+
+    async def load(self, upload_id: str) -> Upload | None:
+        """The record as it was last committed, None if there is none."""
+        ...
+
+    async def load_many(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """Those of the records that there are, from one moment."""
+        ...
+
+    async def commit(
+        self,
+        upload: Upload,
+        *,
+        events: Sequence[OutboxEvent] = (),
+        durable: bool = False,
+        unless_referred: bool = False,
+    ) -> Upload:
+        """Writes a record over the generation that it was read with, and events beside it.
+
+        Args:
+            upload: What is to be known from now on.
+            events: To be delivered, in this order.
+            durable: Whether this must outlive a loss of power when it returns.
+            unless_referred: Whether to refuse while an unfinished final upload refers to this one.
+
+        Returns:
+            The record with its new generation.
+
+        Raises:
+            StaleGeneration: Someone else committed meanwhile, or the record is referred to.
+        """
+        ...
+
+    async def delete(self, upload: Upload) -> None:
+        """Forgets a record of this generation; nothing happens if it has changed."""
+        ...
+
+    async def expired(self, now: float, after: str, limit: int) -> list[str]:
+        """Ids, in order and behind `after`, whose `expires_at` has passed, tombstones included."""
+        ...
+
+    async def with_phase(self, phase: Phase, after: str, limit: int) -> list[Upload]:
+        """Records in a phase, by id, behind `after`."""
+        ...
+
+    async def unreleased(self, after: str, limit: int) -> list[Upload]:
+        """Tombstones whose bytes storage still has, by id, behind `after`."""
+        ...
+
+    async def finals_waiting_for(self, part_id: str) -> list[str]:
+        """Ids of the unfinished final uploads that refer to a part."""
+        ...
+
+    async def waiting_finals(self) -> list[str]:
+        """Ids of all unfinished final uploads."""
+        ...
+
+    async def known(self, upload_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that have a record, tombstones included."""
+        ...
+
+    async def page(self, after: str, limit: int) -> list[Upload]:
+        """Records by id, behind `after`."""
+        ...
+
+    async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
+        """The oldest event of each upload that has one to deliver now, in order."""
+        ...
+
+    async def next_event_at(self) -> float | None:
+        """When the next event is due, in seconds since the epoch; None if none waits."""
+        ...
+
+    async def event_delivered(self, number: int) -> None:
+        """Takes an event out of the outbox."""
+        ...
+
+    async def event_failed(self, number: int, retry_at: float | None) -> None:
+        """Counts an attempt; with no `retry_at` the event is kept as a dead letter."""
+        ...

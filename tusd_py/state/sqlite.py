@@ -1,0 +1,354 @@
+"""Records in a SQLite file beside the bytes: write-ahead log, one row for each upload."""
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tusd_py.hooks.events import OutboxEvent
+from tusd_py.protocol.concat import build_upload_concat, parse_upload_concat
+from tusd_py.protocol.errors import InvalidPart, StaleGeneration, UploadExists
+from tusd_py.protocol.upload import GONE, Phase, Reply, Tail, Upload
+from tusd_py.state.interface import PendingEvent
+from tusd_py.state.worker import Worker
+
+T = TypeVar("T")
+
+MIGRATIONS: tuple[str, ...] = (Path(__file__).with_name("schema.sql").read_text("utf-8"),)
+"""Step n takes a database from version n to n + 1."""
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Upload))
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM uploads"  # noqa: S608
+_INSERT = f"INSERT INTO uploads ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_UPDATE = (
+    f"UPDATE uploads SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "  # noqa: S608
+    "WHERE id = ? AND generation = ?"
+)
+_CAN_EXPIRE = "(phase NOT IN ('complete', 'finishing') OR concat = 'partial')"
+
+
+class NewerDatabase(Exception):
+    """The database was made by a newer release."""
+
+
+class SqliteState:
+    """The state store of one host; several processes may share it.
+
+    Args:
+        path: The database file; its folder is made when needed. Not on a network file system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: Worker | None = None
+        self._reader: Worker | None = None
+
+    async def open(self) -> str | None:
+        """See `StateStore.open`.
+
+        Raises:
+            NewerDatabase: It was made by a newer release, and is left as it is.
+            StorageFailed: It cannot be opened.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = Worker(self._connect, writes=True, name="tusd-py-commits")
+        self._reader = Worker(self._connect, writes=False, name="tusd-py-reads")
+        try:
+            await self._write(_migrate, durable=True)
+        except NewerDatabase:
+            await self.close()
+            raise
+        return await self._meta("instance")
+
+    async def tie(self, instance: str) -> None:
+        """See `StateStore.tie`."""
+        await self._set_meta("instance", instance)
+
+    async def listen(self) -> None:
+        """See `StateStore.listen`."""
+        await self._set_meta("listener", "yes")
+
+    async def has_listener(self) -> bool:
+        """See `StateStore.has_listener`."""
+        return await self._meta("listener") is not None
+
+    async def close(self) -> None:
+        """See `StateStore.close`."""
+        for worker in (self._writer, self._reader):
+            if worker is not None:
+                await worker.close()
+        self._writer = self._reader = None
+
+    async def insert(self, upload: Upload) -> Upload:
+        """See `StateStore.insert`."""
+
+        def job(connection: sqlite3.Connection) -> Upload:
+            for part_id in dict.fromkeys(upload.parts):
+                part = _load(connection, part_id)
+                if part is None or part.phase in GONE:
+                    raise InvalidPart(part_id, "does not exist here any more")
+                connection.execute("INSERT INTO part_refs VALUES (?, ?)", (part_id, upload.id))
+            try:
+                connection.execute(_INSERT, _to_row(upload))
+            except sqlite3.IntegrityError as error:
+                raise UploadExists(upload.id) from error
+            return upload
+
+        return await self._write(job)
+
+    async def load(self, upload_id: str) -> Upload | None:
+        """See `StateStore.load`."""
+        return await self._read(lambda connection: _load(connection, upload_id))
+
+    async def load_many(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """See `StateStore.load_many`."""
+
+        def job(connection: sqlite3.Connection) -> dict[str, Upload]:
+            found = (_load(connection, upload_id) for upload_id in dict.fromkeys(upload_ids))
+            return {upload.id: upload for upload in found if upload is not None}
+
+        return await self._read(job)
+
+    async def commit(
+        self,
+        upload: Upload,
+        *,
+        events: Sequence[OutboxEvent] = (),
+        durable: bool = False,
+        unless_referred: bool = False,
+    ) -> Upload:
+        """See `StateStore.commit`."""
+        committed = dataclasses.replace(upload, generation=upload.generation + 1)
+
+        def job(connection: sqlite3.Connection) -> Upload:
+            if unless_referred and _is_referred(connection, upload.id):
+                raise StaleGeneration(upload.id)
+            row = (*_to_row(committed), upload.id, upload.generation)
+            if connection.execute(_UPDATE, row).rowcount != 1:
+                raise StaleGeneration(upload.id)
+            if upload.is_final and not upload.is_unfinished:
+                connection.execute("DELETE FROM part_refs WHERE final_id = ?", (upload.id,))
+            _enqueue(connection, events)
+            return committed
+
+        return await self._write(job, durable=durable)
+
+    async def delete(self, upload: Upload) -> None:
+        """See `StateStore.delete`."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            key = (upload.id, upload.generation)
+            gone = connection.execute("DELETE FROM uploads WHERE id = ? AND generation = ?", key)
+            if gone.rowcount:
+                connection.execute("DELETE FROM part_refs WHERE final_id = ?", (upload.id,))
+
+        await self._write(job)
+
+    async def expired(self, now: float, after: str, limit: int) -> list[str]:
+        """See `StateStore.expired`."""
+        query = (
+            f"SELECT id FROM uploads WHERE {_CAN_EXPIRE} AND expires_at <= ? AND id > ? "  # noqa: S608
+            "AND NOT EXISTS (SELECT 1 FROM part_refs WHERE part_id = uploads.id) "
+            "ORDER BY id LIMIT ?"
+        )
+        return await self._ids(query, (now, after, limit))
+
+    async def with_phase(self, phase: Phase, after: str, limit: int) -> list[Upload]:
+        """See `StateStore.with_phase`."""
+        query = f"{_SELECT} WHERE phase = ? AND id > ? ORDER BY id LIMIT ?"
+        return await self._uploads(query, (phase.value, after, limit))
+
+    async def unreleased(self, after: str, limit: int) -> list[Upload]:
+        """See `StateStore.unreleased`."""
+        query = (
+            f"{_SELECT} WHERE phase IN ('terminated', 'expired') AND released = 0 AND id > ? "
+            "ORDER BY id LIMIT ?"
+        )
+        return await self._uploads(query, (after, limit))
+
+    async def finals_waiting_for(self, part_id: str) -> list[str]:
+        """See `StateStore.finals_waiting_for`."""
+        return await self._ids("SELECT final_id FROM part_refs WHERE part_id = ?", (part_id,))
+
+    async def waiting_finals(self) -> list[str]:
+        """See `StateStore.waiting_finals`."""
+        return await self._ids("SELECT DISTINCT final_id FROM part_refs ORDER BY final_id", ())
+
+    async def known(self, upload_ids: Sequence[str]) -> set[str]:
+        """See `StateStore.known`."""
+        return set(await self.load_many(upload_ids))
+
+    async def page(self, after: str, limit: int) -> list[Upload]:
+        """See `StateStore.page`."""
+        return await self._uploads(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+
+    async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
+        """See `StateStore.due_events`."""
+        # The oldest of each upload, so that order holds while one of them is retried.
+        query = (
+            "SELECT number, upload_id, phase, at, upload_offset, metadata, attempts FROM outbox "
+            "WHERE dead = 0 AND retry_at <= ? AND number IN "
+            "(SELECT MIN(number) FROM outbox WHERE dead = 0 GROUP BY upload_id) "
+            "ORDER BY number LIMIT ?"
+        )
+
+        def job(connection: sqlite3.Connection) -> list[PendingEvent]:
+            return [_to_event(row) for row in connection.execute(query, (now, limit))]
+
+        return await self._read(job)
+
+    async def next_event_at(self) -> float | None:
+        """See `StateStore.next_event_at`."""
+
+        def job(connection: sqlite3.Connection) -> float | None:
+            query = "SELECT MIN(retry_at) FROM outbox WHERE dead = 0"
+            (moment,) = connection.execute(query).fetchone()
+            return None if moment is None else float(moment)
+
+        return await self._read(job)
+
+    async def event_delivered(self, number: int) -> None:
+        """See `StateStore.event_delivered`."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM outbox WHERE number = ?", (number,))
+
+        await self._write(job)
+
+    async def event_failed(self, number: int, retry_at: float | None) -> None:
+        """See `StateStore.event_failed`."""
+        query = (
+            "UPDATE outbox SET attempts = attempts + 1, retry_at = COALESCE(?, retry_at), "
+            "dead = ? WHERE number = ?"
+        )
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute(query, (retry_at, retry_at is None, number))
+
+        await self._write(job)
+
+    async def backup(self, to: Path) -> None:
+        """Copies the database, consistent as of one moment, while it is in use.
+
+        Args:
+            to: The new file; it must not exist.
+        """
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("VACUUM INTO ?", (str(to),))
+
+        await self._read(job)
+
+    async def _meta(self, key: str) -> str | None:
+        found = await self._ids("SELECT value FROM meta WHERE key = ?", (key,))
+        return found[0] if found else None
+
+    async def _set_meta(self, key: str, value: str) -> None:
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
+
+        await self._write(job, durable=True)
+
+    async def _ids(self, query: str, values: tuple[Any, ...]) -> list[str]:
+        return await self._read(
+            lambda connection: [str(row[0]) for row in connection.execute(query, values)]
+        )
+
+    async def _uploads(self, query: str, values: tuple[Any, ...]) -> list[Upload]:
+        return await self._read(
+            lambda connection: [_from_row(row) for row in connection.execute(query, values)]
+        )
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._reader is not None, "the state store is not open"
+        return await self._reader.run(job)
+
+    async def _write(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        assert self._writer is not None, "the state store is not open"
+        return await self._writer.run(job, durable=durable)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=30.0, cached_statements=64
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise NewerDatabase(
+            f"the state has version {version}, made by a newer tusd-py; "
+            f"this one knows version {len(MIGRATIONS)}: install the newer release again"
+        )
+    for step in MIGRATIONS[version:]:
+        for statement in _statements(step):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script; `executescript` would commit the transaction it runs in."""
+    statements, begun = [], ""
+    for line in script.splitlines(keepends=True):
+        begun += line
+        if sqlite3.complete_statement(begun):
+            statements.append(begun)
+            begun = ""
+    return statements
+
+
+def _load(connection: sqlite3.Connection, upload_id: str) -> Upload | None:
+    row = connection.execute(f"{_SELECT} WHERE id = ?", (upload_id,)).fetchone()
+    return None if row is None else _from_row(row)
+
+
+def _is_referred(connection: sqlite3.Connection, upload_id: str) -> bool:
+    query = "SELECT 1 FROM part_refs WHERE part_id = ? LIMIT 1"
+    return connection.execute(query, (upload_id,)).fetchone() is not None
+
+
+def _enqueue(connection: sqlite3.Connection, events: Sequence[OutboxEvent]) -> None:
+    connection.executemany(
+        "INSERT INTO outbox (upload_id, phase, at, upload_offset, metadata) VALUES (?, ?, ?, ?, ?)",
+        [(e.upload_id, e.phase.value, e.at, e.upload_offset, e.metadata) for e in events],
+    )
+
+
+def _to_event(row: tuple[Any, ...]) -> PendingEvent:
+    number, upload_id, phase, at, upload_offset, metadata, attempts = row
+    event = OutboxEvent(
+        upload_id=upload_id,
+        phase=Phase(phase),
+        at=at,
+        upload_offset=upload_offset,
+        metadata=metadata,
+    )
+    return PendingEvent(number=number, event=event, attempts=attempts)
+
+
+def _to_row(upload: Upload) -> tuple[Any, ...]:
+    values = {name: getattr(upload, name) for name in _COLUMNS}
+    values["phase"] = upload.phase.value
+    values["tail"] = upload.tail.value
+    values["concat"] = None if upload.concat is None else build_upload_concat(upload.concat)
+    values["parts"] = json.dumps(upload.parts) if upload.parts else None
+    values["released"] = int(upload.released)
+    values["reply"] = None if upload.reply is None else json.dumps(dataclasses.asdict(upload.reply))
+    return tuple(values.values())
+
+
+def _from_row(row: tuple[Any, ...]) -> Upload:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    concat, parts, reply = values["concat"], values["parts"], values["reply"]
+    values["phase"] = Phase(values["phase"])
+    values["tail"] = Tail(values["tail"])
+    values["concat"] = None if concat is None else parse_upload_concat(concat)
+    values["parts"] = () if parts is None else tuple(json.loads(parts))
+    values["released"] = bool(values["released"])
+    values["reply"] = None if reply is None else Reply(**json.loads(reply))
+    return Upload(**values)

@@ -1,0 +1,167 @@
+"""A thread that owns one SQLite connection, and commits what waits together.
+
+The rules:
+- A job is a function of the connection. Jobs that wait while a commit is under way share the next
+  transaction, each in a savepoint of its own: one that fails takes no other with it.
+- A write transaction begins with `BEGIN IMMEDIATE`: a deferred one that reads before it writes
+  fails at once in spite of the busy time-out.
+- A job that was accepted is carried out, whether or not somebody still waits for it.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from tusd_py.protocol.errors import StorageFailed, StorageFull, TusError
+
+T = TypeVar("T")
+
+_MOST_JOBS = 256
+
+
+@dataclass(slots=True)
+class _Job:
+    run: Callable[[sqlite3.Connection], object]
+    durable: bool
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+    result: object = None
+    error: Exception | None = None
+
+    def resolve(self) -> None:
+        """On the loop: tells whoever still waits."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Worker:
+    """Runs jobs on a connection, in the order of submission.
+
+    Args:
+        connect: Makes the connection, in the thread.
+        writes: Whether each batch is a write transaction.
+        name: Of the thread.
+    """
+
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], *, writes: bool, name: str
+    ) -> None:
+        self._connect = connect
+        self._writes = writes
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._durable: bool | None = None
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Carries out a job, alone or in a batch.
+
+        Args:
+            job: Gets the connection; may run again if the batch it was in could not be committed.
+            durable: Whether the commit must outlive a loss of power.
+
+        Raises:
+            StorageFull: The disk is full.
+            StorageFailed: SQLite failed otherwise.
+            TusError: Whatever the job raised.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._jobs.put(_Job(job, durable, loop, future))
+        return cast("T", await future)
+
+    async def close(self) -> None:
+        """Ends the thread after what was submitted."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _main(self) -> None:
+        connection: sqlite3.Connection | None = None
+        ended = False
+        while not ended:
+            batch = self._next_batch()
+            ended = batch[-1] is None
+            jobs = [job for job in batch if job is not None]
+            try:
+                if connection is None and jobs:
+                    connection = self._connect()
+                if connection is not None and jobs:
+                    self._carry_out(connection, jobs)
+            except sqlite3.Error as error:
+                for job in jobs:
+                    job.error = _translated(error)
+            _resolve(jobs)
+        if connection is not None:
+            connection.close()
+
+    def _next_batch(self) -> list[_Job | None]:
+        batch = [self._jobs.get()]
+        while batch[-1] is not None and len(batch) < _MOST_JOBS and not self._jobs.empty():
+            batch.append(self._jobs.get())
+        return batch
+
+    def _carry_out(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
+        if not self._writes:
+            for job in jobs:
+                _attempt(connection, job)
+            return
+        self._set_durable(connection, any(job.durable for job in jobs))
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                connection.execute("SAVEPOINT job")
+                if not _attempt(connection, job):
+                    connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _set_durable(self, connection: sqlite3.Connection, durable: bool) -> None:
+        if durable is not self._durable:
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+
+
+def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:
+    try:
+        job.result, job.error = job.run(connection), None
+    except sqlite3.Error as error:
+        job.error = _translated(error)
+    except Exception as error:  # the root of a job: whoever waits for it gets it
+        job.error = error
+    return job.error is None
+
+
+def _translated(error: sqlite3.Error) -> TusError:
+    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    translated: TusError = StorageFull() if full else StorageFailed()
+    translated.__cause__ = error
+    return translated
+
+
+def _resolve(jobs: list[_Job]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, group in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_resolve_all, group)
+        except RuntimeError:
+            # The loop was closed meanwhile: nobody waits any more.
+            continue
+
+
+def _resolve_all(jobs: list[_Job]) -> None:
+    for job in jobs:
+        job.resolve()

@@ -1,0 +1,344 @@
+"""Bytes in files of a local file system.
+
+The rules:
+- Bytes are written at explicit offsets, in order; a file's size says how far they came.
+- A record's `placement` names the boot, the device and the inode under which its bytes were
+  written. Where it differs from what is found, the power may have been lost in between, and only
+  `synced_offset` counts.
+- Before the first byte of an append the size is made equal to the offset: an open tail is adopted,
+  a sealed one is cut.
+- Everything here blocks, so it runs in threads; a thread is always waited for.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from tusd_py.body import Body, Received
+from tusd_py.protocol import abnf
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.errors import StorageFailed, StorageFull, StoredBytesLost
+from tusd_py.protocol.upload import Tail, Upload
+from tusd_py.storage.interface import SyncFailed, Writer
+from tusd_py.storage.layout import Layout, boot_id
+from tusd_py.storage.template import check_template, render, safe_path, with_id
+
+T = TypeVar("T")
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_COPY_AT_ONCE = 1 << 30
+
+
+class DiskStorage:
+    """Keeps uploads under a folder of a local file system.
+
+    Args:
+        directory: The folder; `data/`, `files/` and `quarantine/` are made in it.
+        file_template: Where finished files lie below `files/`, see `storage.template`; None to
+            leave each where it was written.
+
+    Raises:
+        InvalidTemplate: The template cannot be used.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, file_template: str | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        self._layout = Layout(self.directory)
+        self._template = None if file_template is None else check_template(file_template)
+        self._trust_unsynced = False
+
+    async def open(self, instance: str | None, *, trust_unsynced: bool) -> str:
+        """See `Storage.open`."""
+        self._trust_unsynced = trust_unsynced
+        return await _in_thread(self._layout.open, instance)
+
+    async def settle(self, upload: Upload) -> Upload:
+        """See `Storage.settle`."""
+        return await _in_thread(self._settle, upload)
+
+    @asynccontextmanager
+    async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
+        """See `Storage.writer`."""
+        descriptor = await _in_thread(self._open_for_append, upload)
+        try:
+            settled = await _in_thread(self._settle_file, upload, descriptor)
+            yield DiskWriter(settled, descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def sync(self, upload: Upload) -> None:
+        """See `Storage.sync`."""
+        await _in_thread(self._sync, upload)
+
+    async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+        """See `Storage.concatenate`."""
+        return await _in_thread(partial(self._concatenate, upload, parts, durable=durable))
+
+    async def finish(self, upload: Upload, *, durable: bool) -> str:
+        """See `Storage.finish`."""
+        return await _in_thread(partial(self._finish, upload, durable=durable))
+
+    def locate(self, upload: Upload) -> Path:
+        """See `Storage.locate`."""
+        return self.directory / upload.path if upload.path else self._layout.file(upload.id)
+
+    async def take(self, upload: Upload, to: Path) -> None:
+        """See `Storage.take`."""
+        if not await _in_thread(self._take, upload, to):
+            raise FileExistsError(errno.EEXIST, "another file lies there", str(to))
+
+    async def remove(self, upload: Upload) -> int:
+        """See `Storage.remove`."""
+        return await _in_thread(self._remove, upload)
+
+    async def copy_out(self, upload: Upload, to: "DiskStorage") -> None:
+        """Copies as many bytes of an upload as are acknowledged to another place, synced.
+
+        Raises:
+            StorageFailed: They are not here any more, or could not be written there.
+        """
+        await _in_thread(self._copy_out, upload, to)
+
+    async def strays(self, older_than: float) -> AsyncIterator[str]:
+        """See `Storage.strays`."""
+        for shard in await _in_thread(self._layout.shards):
+            for upload_id in await _in_thread(self._layout.strays, shard, older_than):
+                yield upload_id
+
+    async def quarantine(self, upload_id: str) -> int:
+        """See `Storage.quarantine`."""
+        return await _in_thread(self._layout.quarantine, upload_id)
+
+    async def empty_quarantine(self, older_than: float) -> int:
+        """See `Storage.empty_quarantine`."""
+        return await _in_thread(self._layout.empty_quarantine, older_than)
+
+    def _open_for_append(self, upload: Upload) -> int:
+        path = self._layout.file(upload.id)
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        # Bytes that were acknowledged must be there; only an upload without any may begin anew.
+        if upload.upload_offset == 0:
+            flags |= os.O_CREAT
+            self._layout.make_shard(path.parent)
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError as error:
+            raise StoredBytesLost(upload.id) from error
+
+    def _settle(self, upload: Upload) -> Upload:
+        try:
+            descriptor = os.open(self._layout.file(upload.id), os.O_WRONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            if upload.upload_offset == 0:
+                return upload
+            raise StoredBytesLost(upload.id) from error
+        try:
+            return self._settle_file(upload, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _settle_file(self, upload: Upload, descriptor: int) -> Upload:
+        stat = os.fstat(descriptor)
+        placement = f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
+        offset = self._true_offset(upload, stat.st_size, placement)
+        if stat.st_size < offset:
+            raise StoredBytesLost(upload.id)
+        if stat.st_size > offset:
+            os.ftruncate(descriptor, offset)
+        return replace(
+            upload,
+            upload_offset=offset,
+            synced_offset=min(upload.synced_offset, offset),
+            placement=placement,
+        )
+
+    def _true_offset(self, upload: Upload, size: int, placement: str) -> int:
+        if not upload.placement:
+            return upload.upload_offset
+        if upload.placement != placement:
+            if self._trust_unsynced:
+                return min(size, upload.upload_offset)
+            return upload.synced_offset
+        if upload.tail is Tail.SEALED or size < upload.upload_offset:
+            return upload.upload_offset
+        return size if upload.upload_length is None else min(size, upload.upload_length)
+
+    def _sync(self, upload: Upload) -> None:
+        descriptor = os.open(self._layout.file(upload.id), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._layout.sync_folder(self._layout.file(upload.id).parent)
+
+    def _concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+        path = self._layout.file(upload.id)
+        self._layout.make_shard(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            offset = 0
+            for part in parts:
+                _copy_into(descriptor, offset, self.locate(part), part.upload_offset)
+                offset += part.upload_offset
+            if durable:
+                _fdatasync(descriptor)
+            stat = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        return f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
+
+    def _finish(self, upload: Upload, *, durable: bool) -> str:
+        source = self._layout.file(upload.id)
+        if upload.upload_length == 0:
+            self._layout.make_shard(source.parent)
+            os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        wanted = upload.target or (self._template and render(self._template, upload))
+        if not wanted or upload.is_partial:
+            if durable:
+                self._layout.sync_folder(source.parent)
+            return str(source.relative_to(self.directory))
+        for name in (safe_path(wanted), with_id(wanted, upload.id)):
+            target = self._layout.files / name
+            if self._layout.move(source, target, _inode(upload), durable=durable):
+                return str(target.relative_to(self.directory))
+        raise StorageFailed
+
+    def _take(self, upload: Upload, to: Path) -> bool:
+        source = self.locate(upload)
+        if not source.exists() and to.exists():
+            return True
+        try:
+            return self._layout.move(source, to, _inode(upload), durable=True)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        return _copy_across(source, to)
+
+    def _copy_out(self, upload: Upload, to: "DiskStorage") -> None:
+        source, target = self.locate(upload), to.locate(upload)
+        if upload.upload_offset == 0 and not source.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            _copy_into(descriptor, 0, source, upload.upload_offset)
+            _fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._layout.sync_folder(target.parent)
+
+    def _remove(self, upload: Upload) -> int:
+        freed = 0
+        for path in {self._layout.file(upload.id), self.locate(upload)}:
+            try:
+                freed += path.stat().st_size
+                path.unlink()
+            except FileNotFoundError:
+                continue
+        return freed
+
+
+class DiskWriter:
+    """A file that is open for an append; see `storage.interface.Writer`."""
+
+    def __init__(self, upload: Upload, descriptor: int) -> None:
+        self.upload = upload
+        self._descriptor = descriptor
+
+    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
+        """See `Writer.take`."""
+        with _translated():
+            offset = self.upload.upload_offset
+            return await body.save(self._descriptor, offset, at_most, digest)
+
+    async def size(self) -> int:
+        """See `Writer.size`."""
+        return (await _in_thread(os.fstat, self._descriptor)).st_size
+
+    async def sync(self) -> int:
+        """See `Writer.sync`."""
+        return await _in_thread(self._sync)
+
+    async def cut(self, offset: int) -> None:
+        """See `Writer.cut`."""
+        await _in_thread(os.ftruncate, self._descriptor, offset)
+
+    def _sync(self) -> int:
+        # The size is read before the sync: what is written meanwhile may not be on the disk yet.
+        size = os.fstat(self._descriptor).st_size
+        _fdatasync(self._descriptor)
+        return size
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the system become errors of ours, at the edge."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull from error
+        raise StorageFailed from error
+
+
+async def _in_thread(call: Callable[..., T], *args: object) -> T:
+    with _translated():
+        return await anyio.to_thread.run_sync(call, *args)
+
+
+def _fdatasync(descriptor: int) -> None:
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise SyncFailed from error
+
+
+def _inode(upload: Upload) -> tuple[int, int] | None:
+    """Device and inode of the upload's bytes, by its placement."""
+    _, _, where = upload.placement.partition(":")
+    device, _, inode = where.partition(":")
+    return (int(device), int(inode)) if abnf.INTEGER.fullmatch(device) and inode else None
+
+
+def _copy_into(descriptor: int, offset: int, part: Path, size: int) -> None:
+    """Copies a whole file to an offset; the kernel shares the blocks where it can."""
+    source = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        copied = 0
+        while copied < size:
+            count = min(size - copied, _COPY_AT_ONCE)
+            done = os.copy_file_range(source, descriptor, count, copied, offset + copied)
+            if done == 0:
+                raise OSError(errno.EIO, "a part is shorter than its record says", str(part))
+            copied += done
+    finally:
+        os.close(source)
+
+
+def _copy_across(source: Path, to: Path) -> bool:
+    """A durable move to another file system: whole, or not at all if something lies at `to`."""
+    beside = to.with_name(f".{to.name}.{secrets.token_hex(8)}")
+    try:
+        with source.open("rb") as reader, beside.open("xb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        os.link(beside, to)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    Layout.sync_folder(to.parent)
+    source.unlink()
+    return True

@@ -1,0 +1,162 @@
+"""What the engine asks of a place that keeps bytes.
+
+Storage reports what is stored; it never decides what counts. Whoever calls holds the upload's lock.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from tusd_py.body import Body, Received
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.errors import StorageFailed
+from tusd_py.protocol.upload import Upload
+
+
+class SyncFailed(StorageFailed):
+    """The disk did not take what was written: nothing beyond `synced_offset` is certain.
+
+    It is never retried as if it could succeed: the kernel may have dropped the pages.
+    """
+
+
+class Writer(Protocol):
+    """An upload that is open for an append."""
+
+    @property
+    def upload(self) -> Upload:
+        """The record as storage bears it out: a tail adopted or cut, the placement as it is now.
+
+        Where it differs from the state's, it is committed before the first byte is taken.
+        """
+        ...
+
+    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
+        """Stores a body at the offset of `upload`; ends only when nothing writes any more.
+
+        Raises:
+            StorageFull: There was no room for all of it.
+            StorageFailed: It could not be written.
+        """
+        ...
+
+    async def size(self) -> int:
+        """Bytes that lie in order from the beginning; right at any time, also during `take`."""
+        ...
+
+    async def sync(self) -> int:
+        """As `size`, and that many bytes outlive a loss of power.
+
+        Raises:
+            SyncFailed: They do not, for good.
+        """
+        ...
+
+    async def cut(self, offset: int) -> None:
+        """Drops what lies beyond `offset`."""
+        ...
+
+
+class Storage(Protocol):
+    """A place for the bytes of uploads. All of it is idempotent."""
+
+    async def open(self, instance: str | None, *, trust_unsynced: bool) -> str:
+        """Makes the place ready, and ties it to a state store.
+
+        Args:
+            instance: What an earlier `open` returned to the same state store, None if it is new.
+            trust_unsynced: Whether bytes that were never synced count after a reboot, as far as
+                they are there: nothing is promised then.
+
+        Raises:
+            WrongInstance: The place belongs to another state store.
+        """
+        ...
+
+    async def settle(self, upload: Upload) -> Upload:
+        """The record as storage bears it out: see `Writer.upload`.
+
+        Raises:
+            StoredBytesLost: Fewer bytes are there than were acknowledged.
+        """
+        ...
+
+    def writer(self, upload: Upload) -> AbstractAsyncContextManager[Writer]:
+        """Opens an upload for an append, settled.
+
+        Raises:
+            StoredBytesLost: As `settle`.
+            StorageFull: There is no room for a file.
+            StorageFailed: It cannot be opened.
+        """
+        ...
+
+    async def sync(self, upload: Upload) -> None:
+        """Lets everything up to the upload's offset outlive a loss of power.
+
+        Raises:
+            SyncFailed: It does not.
+        """
+        ...
+
+    async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+        """Writes the parts one after the other into `upload`, from its beginning.
+
+        Returns:
+            The placement of the result.
+
+        Raises:
+            StorageFull: There is no room for it.
+            StorageFailed: A part cannot be read, or the result not be written or synced.
+        """
+        ...
+
+    async def finish(self, upload: Upload, *, durable: bool) -> str:
+        """Puts a whole upload where finished files lie.
+
+        Args:
+            upload: All its bytes are stored.
+            durable: Whether the place must outlive a loss of power when this returns.
+
+        Returns:
+            Its path, for `Upload.path`.
+        """
+        ...
+
+    def locate(self, upload: Upload) -> Path:
+        """The file of a complete upload."""
+        ...
+
+    async def take(self, upload: Upload, to: Path) -> None:
+        """Moves the finished file of an upload to `to`, durably; repeated, it does nothing.
+
+        Raises:
+            FileExistsError: Another file lies at `to`.
+            StorageFailed: The move was not possible.
+        """
+        ...
+
+    async def remove(self, upload: Upload) -> int:
+        """Lets go of an upload's bytes: how many came free."""
+        ...
+
+    def strays(self, older_than: float) -> AsyncIterator[str]:
+        """Ids of files that look like uploads and were not touched since `older_than`.
+
+        Args:
+            older_than: Seconds since the epoch.
+        """
+        ...
+
+    async def quarantine(self, upload_id: str) -> int:
+        """Sets a file aside that no record knows: its size in bytes."""
+        ...
+
+    async def empty_quarantine(self, older_than: float) -> int:
+        """Removes what was set aside before `older_than`: how many bytes came free."""
+        ...
+
+
+class WrongInstance(Exception):
+    """The stored bytes and the state do not belong together, or cannot be used safely."""

@@ -1,0 +1,177 @@
+"""The folders of a `DiskStorage`.
+
+data/<3 hex digits>/<id>   bytes of uploads, sharded: a million files are 244 in each folder
+data/.instance             ties this folder to its state
+files/                     finished files, where a template or the application puts them
+quarantine/<id>            files that no record knows, kept for a while
+"""
+
+import hashlib
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+
+from tusd_py.protocol import abnf
+from tusd_py.storage.interface import WrongInstance
+
+_MARK = ".instance"
+
+
+@cache
+def boot_id() -> str:
+    """The kernel's name for this boot; another one means that the page cache was lost."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+class Layout:
+    """Names and folders below one directory; everything here blocks."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data = directory / "data"
+        self.files = directory / "files"
+        self._quarantine = directory / "quarantine"
+        self._shards: set[Path] = set()
+
+    def open(self, instance: str | None) -> str:
+        """See `Storage.open`."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        mark = self.data / _MARK
+        found = mark.read_text("ascii").strip() if mark.exists() else None
+        if found is None and not any(self.data.iterdir()):
+            found = self._make_mark(mark, instance or secrets.token_hex(16))
+        if found is None:
+            raise WrongInstance(
+                f"{self.data} has files but no {_MARK}: it was not made by tusd-py. "
+                "Nothing was touched; choose an empty directory"
+            )
+        if instance is not None and found != instance:
+            raise WrongInstance(
+                f"{self.data} belongs to another state than the one given. "
+                "Nothing was touched; choose the state directory that was made with it"
+            )
+        if instance is None and any(path.name != _MARK for path in self.data.iterdir()):
+            raise WrongInstance(
+                f"{self.data} has uploads, but the state is new: its database was lost or moved. "
+                "Nothing was touched; give the right state directory or restore a backup"
+            )
+        return found
+
+    def _make_mark(self, mark: Path, instance: str) -> str:
+        """Writes the mark whole, or takes the one that another process has just written."""
+        beside = mark.with_name(f"{_MARK}.{secrets.token_hex(8)}")
+        beside.write_text(instance + "\n", "ascii")
+        try:
+            os.link(beside, mark)
+        except FileExistsError:
+            instance = mark.read_text("ascii").strip()
+        finally:
+            beside.unlink()
+        self.sync_folder(mark.parent)
+        return instance
+
+    def file(self, upload_id: str) -> Path:
+        """Where the bytes of an upload are written."""
+        shard = hashlib.blake2b(upload_id.encode(), digest_size=2).hexdigest()[:3]
+        return self.data / shard / upload_id
+
+    def make_shard(self, shard: Path) -> None:
+        """Makes a shard, durably; it is there for good then."""
+        if shard in self._shards:
+            return
+        if not shard.exists():
+            shard.mkdir(exist_ok=True)
+            self.sync_folder(self.data)
+        self._shards.add(shard)
+
+    @staticmethod
+    def sync_folder(folder: Path) -> None:
+        """Lets the entries of a folder outlive a loss of power."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def move(
+        self, source: Path, target: Path, inode: tuple[int, int] | None, *, durable: bool
+    ) -> bool:
+        """Moves a file to a free name; repeated after a crash at any step, it goes on.
+
+        Args:
+            source: Where it lies, unless an earlier move came that far.
+            target: Where it shall lie; folders are made.
+            inode: Device and inode of the file, by which an earlier move is recognised.
+            durable: Whether the move must outlive a loss of power.
+
+        Returns:
+            Whether it lies at `target` now; False if another file does.
+        """
+        self._make_folders(target.parent, durable=durable)
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            stat = target.stat()
+            if inode != (stat.st_dev, stat.st_ino):
+                return False
+        except FileNotFoundError:
+            if not _is(target, inode):
+                raise
+        if durable:
+            self.sync_folder(target.parent)
+        source.unlink(missing_ok=True)
+        if durable:
+            self.sync_folder(source.parent)
+        return True
+
+    def _make_folders(self, folder: Path, *, durable: bool) -> None:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing if durable else ():
+            self.sync_folder(path.parent)
+
+    def shards(self) -> list[Path]:
+        """All shards that there are."""
+        return sorted(path for path in self.data.iterdir() if path.is_dir())
+
+    def strays(self, shard: Path, older_than: float) -> list[str]:
+        """Ids of the files of a shard that look like ours and were not touched lately."""
+        found = []
+        with os.scandir(shard) as entries:
+            for entry in entries:
+                if not abnf.UPLOAD_ID.fullmatch(entry.name) or self.file(entry.name) != shard / (
+                    entry.name
+                ):
+                    continue
+                if not entry.is_file(follow_symlinks=False):
+                    continue
+                if entry.stat(follow_symlinks=False).st_mtime < older_than:
+                    found.append(entry.name)
+        return found
+
+    def quarantine(self, upload_id: str) -> int:
+        """See `Storage.quarantine`."""
+        self._quarantine.mkdir(exist_ok=True)
+        target = self._quarantine / upload_id
+        os.rename(self.file(upload_id), target)
+        # From now on its age counts from here.
+        os.utime(target)
+        return target.stat().st_size
+
+    def empty_quarantine(self, older_than: float) -> int:
+        """See `Storage.empty_quarantine`."""
+        freed = 0
+        for path in self._quarantine.iterdir() if self._quarantine.exists() else ():
+            stat = path.stat()
+            if stat.st_mtime < older_than:
+                path.unlink()
+                freed += stat.st_size
+        return freed
+
+
+def _is(path: Path, inode: tuple[int, int] | None) -> bool:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return False
+    return inode == (stat.st_dev, stat.st_ino)
