@@ -1,0 +1,53 @@
+"""A tus 1.0 server for resumable uploads that never loses a byte it acknowledged."""
+
+from tusd_py.app import Settings, TusApp
+from tusd_py.asgi.routes import HttpSettings
+from tusd_py.engine.services import Fsync, Timing
+from tusd_py.engine.sweep import SweepReport
+from tusd_py.hooks.interface import (
+    Access,
+    Changes,
+    EndedUpload,
+    FinishedUpload,
+    NewUpload,
+    Progress,
+    RequestInfo,
+)
+from tusd_py.protocol.cors import CorsPolicy
+from tusd_py.protocol.errors import Rejected as Reject
+from tusd_py.protocol.errors import TusError, UploadNotFinished, UploadNotFound
+from tusd_py.protocol.upload import Phase, Reply
+from tusd_py.state.sqlite import NewerDatabase
+from tusd_py.storage.disk import DiskStorage
+from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.template import InvalidTemplate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Access",
+    "Changes",
+    "CorsPolicy",
+    "DiskStorage",
+    "EndedUpload",
+    "FinishedUpload",
+    "Fsync",
+    "HttpSettings",
+    "InvalidTemplate",
+    "NewUpload",
+    "NewerDatabase",
+    "Phase",
+    "Progress",
+    "Reject",
+    "Reply",
+    "RequestInfo",
+    "Settings",
+    "SweepReport",
+    "Timing",
+    "TusApp",
+    "TusError",
+    "UploadNotFinished",
+    "UploadNotFound",
+    "WrongInstance",
+    "__version__",
+]

@@ -1,0 +1,361 @@
+"""`TusApp`: the rooms put together, as an ASGI application and for those who embed it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tusd_py.asgi.mounting import TusRoute
+from tusd_py.asgi.routes import HttpSettings, TusRoutes
+from tusd_py.body import Reason
+from tusd_py.engine.keeper import flush, keep
+from tusd_py.engine.query import download
+from tusd_py.engine.services import Fsync, Services, Timing
+from tusd_py.engine.sweep import SweepReport, recover, sweep
+from tusd_py.hooks.events import Observed
+from tusd_py.hooks.interface import (
+    Access,
+    Changes,
+    EndedUpload,
+    FinishedUpload,
+    Hooks,
+    NewUpload,
+    Progress,
+)
+from tusd_py.hooks.outbox import Outbox
+from tusd_py.locks.host import HostLocks
+from tusd_py.locks.local import LocalLocks
+from tusd_py.protocol.commands import Download
+from tusd_py.protocol.decide import Limits
+from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.upload import Reply
+from tusd_py.state.sqlite import SqliteState
+from tusd_py.storage.disk import DiskStorage
+
+logger = logging.getLogger("tusd_py")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SWEEP_EVERY = 600.0
+_SWEEPER = "sweeper!"
+"""A lock that is no upload's: one process sweeps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an application seldom needs to say; see `TusApp` for the rest.
+
+    Attributes:
+        base_path: Where uploads lie, below where the application is mounted.
+        state_dir: Where the state lies; None for `state/` beside the data.
+        http: How requests are read and answered.
+        timing: How long things may take.
+        max_metadata: Characters of `Upload-Metadata`.
+    """
+
+    base_path: str = "/"
+    state_dir: Path | None = None
+    http: HttpSettings = field(default_factory=HttpSettings)
+    timing: Timing = field(default_factory=Timing)
+    max_metadata: int = 16_384
+
+
+class TusApp:
+    """A tus 1.0 server as an ASGI application.
+
+    Args:
+        storage: Where the bytes lie.
+        max_size: Bytes of one upload, None for no limit.
+        expire_after: Seconds without an append after which an unfinished upload expires, None for
+            never.
+        fsync: What outlives a loss of power: `never`, `complete` or `always`; see `Fsync`.
+        settings: What is seldom needed.
+        authorize: See `Hooks`, as all that follow.
+
+    Example:
+        ```
+        tus = TusApp(DiskStorage("uploads"), on_finish=import_file)
+        app = FastAPI(lifespan=tus.lifespan)
+        tus.mount(app, "/files")
+        ```
+    """
+
+    def __init__(
+        self,
+        storage: DiskStorage,
+        *,
+        max_size: int | None = None,
+        expire_after: float | None = 86_400.0,
+        fsync: Fsync | str = Fsync.COMPLETE,
+        settings: Settings | None = None,
+        authorize: Callable[[Access], Awaitable[None]] | None = None,
+        new_id: Callable[[NewUpload], Awaitable[str]] | None = None,
+        on_create: Callable[[NewUpload], Awaitable[Changes | None]] | None = None,
+        on_progress: Callable[[Progress], Awaitable[None]] | None = None,
+        on_finish: Callable[[FinishedUpload], Awaitable[Reply | None]] | None = None,
+        on_terminate: Callable[[EndedUpload], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings or Settings()
+        state_dir = self._settings.state_dir or storage.directory / "state"
+        self._host_locks = HostLocks(state_dir / "locks")
+        self.storage = storage
+        self.state = SqliteState(state_dir / "tusd-py.sqlite3")
+        self.services = Services(
+            storage=storage,
+            state=self.state,
+            locks=LocalLocks(self._host_locks),
+            clock=time.time,
+            hooks=Hooks(
+                authorize=authorize,
+                new_id=new_id,
+                on_create=on_create,
+                on_progress=on_progress,
+                on_finish=on_finish,
+                on_terminate=on_terminate,
+            ),
+            limits=Limits(
+                max_size=max_size,
+                max_metadata=self._settings.max_metadata,
+                expire_after=expire_after,
+            ),
+            fsync=Fsync(fsync),
+            timing=self._settings.timing,
+        )
+        self._routes = TusRoutes(self.services, self._settings.http)
+        self._opening: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    def add_observer(self, observer: Callable[[Observed], None]) -> None:
+        """Lets `observer` be told at once of everything that happens; it must be quick."""
+        self.services.observers.append(observer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection: `http` or `lifespan`."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._ready()
+            await self._routes.answer(*_located(scope, receive, send, self._settings.base_path))
+        else:
+            raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Opens everything, sweeps and syncs in the background, and closes in the end.
+
+        Give it to your application as its lifespan, or enter it within your own.
+
+        Args:
+            app: As frameworks pass it; not looked at.
+
+        Raises:
+            WrongInstance: The bytes and the state do not belong together.
+            NewerDatabase: The state was made by a newer release.
+        """
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def start(self) -> None:
+        """The first half of `lifespan`."""
+        await self.open()
+        if self.services.hooks.on_terminate is not None:
+            await self.state.listen()
+            self.services.tells = True
+        self._run(keep(self.services))
+        self._run(self._sweep_now_and_then())
+        on_terminate = self.services.hooks.on_terminate
+        if on_terminate is not None:
+            outbox = Outbox(self.state, self.services.locks, self.services.clock, on_terminate)
+            self.services.wake_outbox = outbox.wake
+            self._run(outbox.run())
+        self._run(recover(self.services))
+
+    async def open(self) -> None:
+        """Opens storage and state, and starts nothing in the background; `stop` closes them.
+
+        Raises:
+            WrongInstance: The bytes and the state do not belong together.
+            NewerDatabase: The state was made by a newer release.
+        """
+        self._routes.is_ending = False
+        self._opening = asyncio.create_task(self._open())
+        await self._opening
+
+    async def stop(self, within: float = 10.0) -> None:
+        """The second half of `lifespan`: what came is kept, and synced.
+
+        Args:
+            within: Seconds for the work on finished uploads that is still under way; the next
+                start resumes what does not end in time.
+        """
+        self.interrupt()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background.clear()
+        await self.services.jobs.close(within)
+        await flush(self.services)
+        await self.state.close()
+        self._host_locks.close()
+        self._opening = None
+
+    def interrupt(self) -> None:
+        """Ends every append with what came so far, and takes no new one: the server is to end."""
+        self._routes.is_ending = True
+        self.services.locks.interrupt_all(Reason.SHUTDOWN)
+
+    async def sweep(self, *, dry_run: bool = False) -> SweepReport:
+        """Removes what nobody will finish, as the server does by itself every ten minutes."""
+        await self._ready()
+        return await sweep(self.services, dry_run=dry_run)
+
+    async def take(self, upload_id: str, to: str | Path) -> None:
+        """Moves a finished file to `to`, durably, and forgets where it lay.
+
+        It may be called from `on_finish` or later, and repeated after a crash. The upload's URL
+        goes on answering `HEAD`, so that its client learns that all is well.
+
+        Raises:
+            UploadNotFound: There is no such upload, or its file was taken to another place.
+            UploadNotFinished: It is not complete.
+            FileExistsError: Another file lies at `to`; nothing was moved.
+        """
+        await self._ready()
+        services = self.services
+        if upload_id in services.finishing:
+            upload = await self.state.load(upload_id)
+            assert upload is not None, "it is being finished"
+            path = await self.storage.finish(upload, durable=True)
+            await self.storage.take(replace(upload, path=path), Path(to))
+            services.finishing[upload_id] = True
+            return
+        within = services.timing.acquire_lock
+        async with services.locks.hold(upload_id, within=within):
+            upload = await download(services, Download(upload_id=upload_id))
+            await self.storage.take(upload, Path(to))
+            await services.publish(replace(upload, path=None), durable=True)
+
+    def mount(self, app: Any, path: str) -> ASGIApp:
+        """Puts this under `path` of another application, which answers with and without a slash.
+
+        Args:
+            app: A Starlette or FastAPI application, which gets a route; or any other ASGI
+                application, such as Django's.
+            path: Such as `/files`.
+
+        Returns:
+            The application to serve: `app` itself if it got a route, and otherwise a new one that
+            passes on to `app` whatever does not lie under `path`, and runs our lifespan.
+        """
+        prefix = "/" + path.strip("/")
+        routes = getattr(getattr(app, "router", None), "routes", None)
+        if isinstance(routes, list):
+            routes.insert(0, TusRoute(prefix, self))
+            mounted: ASGIApp = app
+            return mounted
+        return beside(self, app, prefix)
+
+    async def _ready(self) -> None:
+        if self._opening is None:
+            logger.warning(
+                "TusApp serves without its lifespan: expired uploads are not swept, and events "
+                "not delivered. Pass lifespan=tus.lifespan to your application"
+            )
+            self._opening = asyncio.create_task(self._open())
+        await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        instance = await self.state.open()
+        trust_unsynced = self.services.fsync is Fsync.NEVER
+        found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+        if instance is None:
+            await self.state.tie(found)
+        self.services.tells = await self.state.has_listener()
+
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            try:
+                async with self.services.locks.attempt(_SWEEPER):
+                    report = await sweep(self.services)
+                if report.expired or report.quarantined:
+                    logger.info(
+                        "swept %d expired uploads and %d stray files: %d bytes are free again",
+                        len(report.expired),
+                        len(report.quarantined),
+                        report.bytes_freed,
+                    )
+            except UploadLocked:
+                logger.debug("another process sweeps")
+            except TusError:
+                logger.exception("the sweep failed; it is tried again")
+            await asyncio.sleep(_SWEEP_EVERY)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_report)
+        self._background.append(task)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:  # the root of the lifespan: the server reports it
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("a task in the background ended", exc_info=task.exception())
+
+
+def _located(
+    scope: Scope, receive: Receive, send: Send, base_path: str
+) -> tuple[Scope, Receive, Send, str]:
+    """The connection, and the path as in the URL that uploads lie under.
+
+    Some frameworks leave the mount's path in `path`, others take it out; `root_path` has it.
+    """
+    root = scope.get("root_path", "").rstrip("/")
+    path = scope["path"]
+    if root and path != root and not path.startswith(root + "/"):
+        scope = {**scope, "path": root + path}
+    return scope, receive, send, root + base_path
+
+
+def beside(tus: TusApp, app: ASGIApp, prefix: str) -> ASGIApp:
+    """Both applications behind one door.
+
+    Args:
+        tus: Gets what lies at or under `prefix`, and the lifespan.
+        app: Gets everything else.
+        prefix: A path without a slash at its end.
+    """
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await tus(scope, receive, send)
+            return
+        path = scope.get("path", "")
+        if scope["type"] == "http" and (path == prefix or path.startswith(prefix + "/")):
+            scope = {**scope, "root_path": scope.get("root_path", "") + prefix}
+            await tus(scope, receive, send)
+            return
+        await app(scope, receive, send)
+
+    return dispatch

@@ -1,0 +1,185 @@
+"""The body of a request over any ASGI server, from `receive()`.
+
+The rules:
+- uvicorn drops bytes that it has read, but that were not received yet, when the client goes away;
+  so a task reads ahead of the disk, within a bound.
+- What is there when the body ends, for whatever reason, is stored before `save` returns.
+- Small pieces are gathered until they are worth a write; one write is under way at a time.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from tusd_py.body import EndedBy, Reason, Received
+from tusd_py.protocol.checksum import Digest
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+_READ_AHEAD = 1 << 20
+_WORTH_A_WRITE = 256 << 10
+_GATHER_FOR = 0.25
+
+
+class ReceiveBody:
+    """See `tusd_py.body.Body`.
+
+    Args:
+        receive: Of the request.
+        idle_timeout: Seconds without a byte after which the body ends.
+    """
+
+    def __init__(self, receive: Receive, *, idle_timeout: float) -> None:
+        self.receive = receive
+        self._idle_timeout = idle_timeout
+        self._chunks: deque[memoryview] = deque()
+        self._waiting = 0
+        self._ended: EndedBy | None = None
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.interrupted_by: Reason | None = None
+        self.is_begun = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more comes from the client."""
+        return self._ended is not None
+
+    def interrupt(self, reason: Reason) -> None:
+        """See `Body.interrupt`."""
+        if self.interrupted_by is None:
+            self.interrupted_by = reason
+        self._changed.set()
+
+    async def save(
+        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        """See `Body.save`."""
+        reader = asyncio.get_running_loop().create_task(self._read_ahead())
+        count = 0
+        try:
+            while True:
+                awake = await self._gather()
+                chunks = self._take(at_most - count)
+                if chunks:
+                    count += await anyio.to_thread.run_sync(
+                        _write, fd, offset + count, chunks, digest
+                    )
+                ended_by = self._why_ended(awake, room=at_most - count)
+                if ended_by is not None:
+                    return Received(count=count, ended_by=ended_by)
+        finally:
+            reader.cancel()
+            await asyncio.wait({reader})
+
+    async def fill(self, buffer: memoryview) -> int:
+        """See `Body.fill`."""
+        while not self._waiting and self._ended is None and self.interrupted_by is None:
+            await self._receive_one()
+        count = 0
+        for chunk in self._take(len(buffer)):
+            buffer[count : count + len(chunk)] = chunk
+            count += len(chunk)
+        return count
+
+    async def drop(self, at_most: int, within: float) -> bool:
+        """Reads and forgets what still comes.
+
+        Args:
+            at_most: Bytes.
+            within: Seconds.
+
+        Returns:
+            Whether the body has ended.
+        """
+        dropped = self._waiting
+        self._take(dropped)
+        with anyio.move_on_after(within):
+            while self._ended is None and dropped <= at_most:
+                await self._receive_one()
+                dropped += self._waiting
+                self._take(self._waiting)
+        return self._ended is not None
+
+    def _why_ended(self, awake: bool, *, room: int) -> EndedBy | None:
+        if self._waiting:
+            return EndedBy.LIMIT if room == 0 else None
+        if self._ended is not None:
+            return self._ended
+        if self.interrupted_by is not None:
+            return EndedBy.INTERRUPTED
+        return None if awake else EndedBy.IDLE
+
+    async def _gather(self) -> bool:
+        """Waits for something to do: False if nothing came for too long."""
+        with anyio.move_on_after(self._idle_timeout):
+            await self._until(lambda: self._waiting > 0)
+        if not self._waiting:
+            return self._is_over()
+        with anyio.move_on_after(_GATHER_FOR):
+            await self._until(lambda: self._waiting >= _WORTH_A_WRITE)
+        return True
+
+    async def _until(self, enough: Callable[[], bool]) -> None:
+        while not enough() and not self._is_over():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _is_over(self) -> bool:
+        return self._ended is not None or self.interrupted_by is not None
+
+    def _take(self, at_most: int) -> list[memoryview]:
+        """What is waiting, up to a number of bytes."""
+        taken: list[memoryview] = []
+        while self._chunks and at_most > 0:
+            chunk = self._chunks.popleft()
+            if len(chunk) > at_most:
+                self._chunks.appendleft(chunk[at_most:])
+                chunk = chunk[:at_most]
+            taken.append(chunk)
+            at_most -= len(chunk)
+            self._waiting -= len(chunk)
+        if self._waiting < _READ_AHEAD:
+            self._room.set()
+        return taken
+
+    async def _read_ahead(self) -> None:
+        while not self._is_over():
+            await self._room.wait()
+            await self._receive_one()
+
+    async def _receive_one(self) -> None:
+        self.is_begun = True
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            self._ended = EndedBy.DISCONNECT
+        else:
+            chunk = message.get("body", b"")
+            if chunk:
+                self._chunks.append(memoryview(chunk))
+                self._waiting += len(chunk)
+            if not message.get("more_body", False):
+                self._ended = EndedBy.END
+        if self._waiting >= _READ_AHEAD:
+            self._room.clear()
+        self._changed.set()
+
+
+def _write(fd: int, offset: int, chunks: list[memoryview], digest: Digest | None) -> int:
+    """Writes chunks one behind the other, and into the digest: how many bytes."""
+    count = 0
+    for chunk in chunks:
+        if digest is not None:
+            digest.update(chunk)
+        done = 0
+        while done < len(chunk):
+            done += os.pwrite(fd, chunk[done:], offset + count + done)
+        count += len(chunk)
+    return count

@@ -1,0 +1,123 @@
+"""One request and its answer, also while a body is still coming that nobody will read.
+
+The rules:
+- The rest of a body that was refused is read and dropped if it is small; then the connection can
+  go on.
+- Otherwise the answer says `Connection: close`, and what comes is dropped for a while before the
+  connection ends: with a plain close the client would see a reset, and not the answer.
+- Where the client still waits for `100 (Continue)`, nothing is read, so that it never sends.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tusd_py.asgi.body import ReceiveBody
+from tusd_py.protocol.errors import Header, TusError
+from tusd_py.protocol.headers import Headers
+from tusd_py.protocol.tus1 import Response, build_error
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+_DRAIN = 64 << 10
+_DRAIN_FOR = 1.0
+_LINGER = 1 << 20
+_LINGER_FOR = 2.0
+
+
+class Exchange:
+    """Sends the answer to one request.
+
+    Args:
+        scope: Of the request.
+        send: Likewise.
+        body: Likewise; as much of it as nobody has read is dealt with here.
+        headers: Of the request.
+        request_id: For the log, and for the client.
+
+    Attributes:
+        extra: Headers that go on any answer.
+        status: Of the answer, 0 before there is one.
+        receive: For what else serves this request, such as a file response.
+        upload_id: For the log, where the URL does not have it.
+    """
+
+    def __init__(
+        self,
+        scope: MutableMapping[str, Any],
+        send: Send,
+        body: ReceiveBody,
+        headers: Headers,
+        request_id: str,
+    ) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.extra: tuple[Header, ...] = ()
+        self.status = 0
+        self.upload_id = ""
+        self.receive = body.receive
+        self._send = send
+        self._body = body
+        self._headers = headers
+
+    async def refuse(self, error: TusError, *, is_head: bool) -> None:
+        """Answers with an error, unless an answer has begun already."""
+        if self.status:
+            return
+        wants_json = "application/problem+json" in self._headers.joined("Accept")
+        await self.respond(build_error(error, problem_json=wants_json, head=is_head))
+
+    async def respond(self, response: Response) -> None:
+        """Answers, and leaves the connection so that the next request can be told apart."""
+        headers = response.headers
+        has_length = response.status >= 200 and response.status != 204
+        if has_length and self.scope["method"] != "HEAD":
+            headers += (("Content-Length", str(len(response.body))),)
+        keeps = await self._can_keep_connection()
+        if not keeps and self.scope.get("http_version") == "1.1":
+            headers += (("Connection", "close"),)
+        await self.send(
+            {"type": "http.response.start", "status": response.status, "headers": _raw(headers)}
+        )
+        body = response.body
+        if not keeps and not self._owes_continue():
+            await self.send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._body.drop(_LINGER, _LINGER_FOR)
+            body = b""
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on; the head gets what goes on any answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            extra = (*self.extra, ("X-Request-ID", self.request_id))
+            message["headers"] = [*message.get("headers", ()), *_raw(extra)]
+        await self._send(message)
+
+    async def _can_keep_connection(self) -> bool:
+        """Whether no byte of this request's body can be taken for the next request."""
+        if self._body.is_ended or not self._has_body():
+            return True
+        if self._owes_continue():
+            return False
+        length = self._headers.first("Content-Length")
+        if length is not None and length.isdigit() and int(length[:19]) > _DRAIN:
+            return False
+        return await self._body.drop(_DRAIN, _DRAIN_FOR)
+
+    def _has_body(self) -> bool:
+        length = self._headers.first("Content-Length")
+        return "Transfer-Encoding" in self._headers or length not in (None, "0")
+
+    def _owes_continue(self) -> bool:
+        expects = (self._headers.first("Expect") or "").lower() == "100-continue"
+        return expects and not self._body.is_begun
+
+
+def _raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI wants them; characters that could end a line are dropped."""
+    return [(name.encode("latin-1"), _one_line(value)) for name, value in headers]
+
+
+def _one_line(value: str) -> bytes:
+    return value.replace("\r", "").replace("\n", "").replace("\0", "").encode("latin-1", "replace")

@@ -1,0 +1,236 @@
+"""The way of a request: its head becomes a command, the engine's outcome becomes a response."""
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tusd_py.asgi.body import ReceiveBody
+from tusd_py.asgi.download import send_file
+from tusd_py.asgi.responding import Exchange
+from tusd_py.body import Reason
+from tusd_py.engine.append import append
+from tusd_py.engine.create import create
+from tusd_py.engine.query import download, query
+from tusd_py.engine.services import Services, to_the_end
+from tusd_py.engine.terminate import terminate
+from tusd_py.hooks.events import RequestEnded
+from tusd_py.hooks.interface import Access, RequestInfo
+from tusd_py.protocol import abnf, commands, tus1
+from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
+from tusd_py.protocol.errors import ServerShutdown, TusError, UploadLocked, UploadNotFound
+from tusd_py.protocol.forwarded import parse_origin
+from tusd_py.protocol.headers import Headers
+from tusd_py.protocol.tus1 import Capabilities, Request, Response
+
+logger = logging.getLogger("tusd_py")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_METHODS = frozenset({"OPTIONS", "HEAD", "PATCH", "POST", "DELETE", "GET"})
+
+
+class InternalError(TusError):
+    """A defect of this server, or of the application's functions; it is in the log."""
+
+    code, status = "ERR_INTERNAL_SERVER_ERROR", 500
+
+    def __str__(self) -> str:
+        return "the server met an error of its own, which is in its log; try again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """How requests are read and answered.
+
+    Attributes:
+        cors: Which pages may call.
+        behind_proxy: Whether the headers that a proxy sets are trusted.
+        network_timeout: Seconds without a byte of a body after which it ends.
+    """
+
+    cors: CorsPolicy = field(default_factory=CorsPolicy)
+    behind_proxy: bool = False
+    network_timeout: float = 60.0
+
+
+class TusRoutes:
+    """Answers everything below the path that uploads lie under.
+
+    Args:
+        services: What the engine works with.
+        settings: How requests are read and answered.
+    """
+
+    def __init__(self, services: Services, settings: HttpSettings) -> None:
+        self._services = services
+        self._settings = settings
+        self._capabilities = Capabilities(max_size=services.limits.max_size)
+        self.is_ending = False
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
+        """Serves one request.
+
+        Args:
+            scope: Of an ASGI `http` connection.
+            receive: Likewise.
+            send: Likewise.
+            base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
+        """
+        begun = time.monotonic()
+        headers = Headers(scope["headers"])
+        body = ReceiveBody(receive, idle_timeout=self._settings.network_timeout)
+        exchange = Exchange(scope, send, body, headers, _request_id(headers))
+        exchange.extra = build_cors_headers(self._settings.cors, headers)
+        upload_id = _upload_id(scope["path"], base_path)
+        method = str(scope["method"])
+        code = ""
+        try:
+            request = Request(
+                method=method, upload_id=upload_id, headers=headers, base_path=base_path
+            )
+            method = tus1.effective_method(request)
+            await self._serve(scope, request, method, body, exchange)
+        except TusError as error:
+            code = error.code
+            await exchange.refuse(error, is_head=method == "HEAD")
+        except Exception:  # the root of a request
+            logger.exception("request %s failed", exchange.request_id)
+            passing: TusError = UploadLocked(upload_id or "")
+            failure = passing if method == "HEAD" else InternalError()
+            code = failure.code
+            await exchange.refuse(failure, is_head=method == "HEAD")
+        ended = RequestEnded(
+            method=method if method in _METHODS else "OTHER",
+            status=exchange.status,
+            code=code,
+            seconds=time.monotonic() - begun,
+        )
+        self._services.observe(ended)
+        _log(ended, scope, exchange.request_id, upload_id or exchange.upload_id)
+
+    async def _serve(
+        self,
+        scope: Scope,
+        request: Request,
+        method: str,
+        body: ReceiveBody,
+        exchange: Exchange,
+    ) -> None:
+        known = request.upload_id is None or abnf.UPLOAD_ID.fullmatch(request.upload_id)
+        if not known and method != "OPTIONS":
+            raise UploadNotFound(request.upload_id or "")
+        command = tus1.parse_request(request)
+        if isinstance(command, commands.Discover):
+            # A preflight asks on behalf of a page that has not been let in yet.
+            preflight = build_preflight_headers(self._settings.cors, request.headers)
+            answer = tus1.build_capabilities(self._capabilities)
+            await exchange.respond(replace(answer, headers=answer.headers + preflight))
+            return
+        info = _describe(scope, method, request.headers)
+        await self._authorize(_verb(command), request.upload_id, info)
+        if isinstance(command, commands.Download):
+            upload = await download(self._services, command)
+            await send_file(
+                self._services.storage.locate(upload), upload, request.headers, exchange
+            )
+            return
+        if self.is_ending:
+            raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()
+        work = self._carry_out(command, body, info, scope, request, exchange)
+        await exchange.respond(await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED)))
+
+    async def _carry_out(
+        self,
+        command: commands.Create | commands.Append | commands.Query | commands.Terminate,
+        body: ReceiveBody,
+        info: RequestInfo,
+        scope: Scope,
+        request: Request,
+        exchange: Exchange,
+    ) -> Response:
+        services = self._services
+        if isinstance(command, commands.Append):
+            return tus1.build_appended(await append(services, command, body))
+        if isinstance(command, commands.Query):
+            return tus1.build_found(await query(services, command))
+        if isinstance(command, commands.Terminate):
+            await terminate(services, command)
+            return tus1.build_terminated()
+
+        async def authorize_part(upload_id: str) -> None:
+            await self._authorize("concatenate", upload_id, info)
+
+        upload = await create(services, command, body, info, authorize_part)
+        exchange.upload_id = upload.id
+        return tus1.build_created(upload, self._location(scope, request, upload.id))
+
+    def _location(self, scope: Scope, request: Request, upload_id: str) -> str:
+        host, port = scope.get("server") or ("localhost", None)
+        origin = parse_origin(
+            request.headers,
+            scope.get("scheme", "http"),
+            host if port is None else f"{host}:{port}",
+            behind_proxy=self._settings.behind_proxy,
+        )
+        return origin.url(request.base_path + upload_id)
+
+    async def _authorize(self, verb: str, upload_id: str | None, info: RequestInfo) -> None:
+        if self._services.hooks.authorize is not None:
+            access = Access(verb=verb, upload_id=upload_id, request=info)
+            await self._services.hooks.authorize(access)
+
+
+_VERBS: dict[type[commands.Command], str] = {
+    commands.Create: "create",
+    commands.Append: "append",
+    commands.Query: "query",
+    commands.Terminate: "terminate",
+    commands.Download: "download",
+}
+
+
+def _verb(command: commands.Command) -> str:
+    return _VERBS[type(command)]
+
+
+def _upload_id(path: str, base_path: str) -> str | None:
+    """What stands behind the base path; None for the URL where uploads are created."""
+    rest = path[len(base_path) :] if path.startswith(base_path) else ""
+    return rest or None
+
+
+def _request_id(headers: Headers) -> str:
+    """The client's id for the request, if it is harmless, or a new one."""
+    given = headers.first("X-Request-ID") or ""
+    return given if abnf.UPLOAD_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _describe(scope: Scope, method: str, headers: Headers) -> RequestInfo:
+    client = scope.get("client")
+    return RequestInfo(
+        method=method,
+        path=scope["path"],
+        headers=headers.as_mapping(),
+        client=client[0] if client else "",
+    )
+
+
+def _log(ended: RequestEnded, scope: Scope, request_id: str, upload_id: str) -> None:
+    logger.info(
+        "%s %r %d %s",
+        ended.method,
+        scope["path"],
+        ended.status,
+        ended.code,
+        extra={
+            "request_id": request_id,
+            "upload_id": upload_id,
+            "milliseconds": round(ended.seconds * 1000, 1),
+        },
+    )

@@ -1,0 +1,45 @@
+"""What a server of our own has beside the uploads: whether it is well, and its metrics."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tusd_py.metrics import Metrics
+
+Page = Callable[[Request], Awaitable[Response]]
+
+
+def build_site(metrics: Metrics, metrics_path: str | None, endpoint: str) -> Starlette:
+    """The pages beside the uploads.
+
+    Args:
+        metrics: What `metrics_path` shows.
+        metrics_path: Such as `/metrics`, None for none.
+        endpoint: The path of the uploads, for whoever looks at `/`.
+    """
+    routes = [Route("/healthz", _always("ok\n")), Route("/", _always(_hint(endpoint)))]
+    if metrics_path is not None:
+        routes.append(Route(metrics_path, _metrics(metrics)))
+    return Starlette(routes=routes)
+
+
+def _hint(endpoint: str) -> str:
+    return f"This is tusd-py. Send uploads with a tus client to {endpoint}\n"
+
+
+def _always(text: str) -> Page:
+    async def page(_: Request) -> Response:
+        return PlainTextResponse(text)
+
+    return page
+
+
+def _metrics(metrics: Metrics) -> Page:
+    async def page(_: Request) -> Response:
+        content, content_type = metrics.render()
+        return Response(content, media_type=content_type)
+
+    return page

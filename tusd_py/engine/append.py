@@ -1,0 +1,171 @@
+"""Bytes at the end of an upload.
+
+The rules:
+- What can be refused without the lock is, so that a doomed request never disturbs a live one.
+- Nothing is read of a body before the offset, the length and the type are known to be right.
+- Whatever ends the body, what came and counts is committed before the lock goes on. A request that
+  is cancelled interrupts its body and lets this run to its end (`services.to_the_end`).
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tusd_py.body import Body, EndedBy, Reason, Received
+from tusd_py.engine.finish import advance, fall_back, finish, resume
+from tusd_py.engine.live import Live
+from tusd_py.engine.services import Services
+from tusd_py.hooks.events import BytesReceived
+from tusd_py.protocol import decide
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.commands import Append
+from tusd_py.protocol.decide import AppendPlan
+from tusd_py.protocol.errors import (
+    ChecksumMismatch,
+    LengthExceeded,
+    ReadTimeout,
+    ServerShutdown,
+    TusError,
+    UploadInterrupted,
+    UploadTooLarge,
+)
+from tusd_py.protocol.upload import Phase, Tail, Upload
+from tusd_py.storage.interface import Writer
+
+
+async def append(services: Services, command: Append, body: Body) -> Upload:
+    """Takes the body of a `PATCH`.
+
+    Returns:
+        The record after it; complete if that was the last byte. A client that vanished is no
+        error: what came is kept.
+
+    Raises:
+        TusError: See `decide.append`; `ChecksumMismatch`, `UploadInterrupted`, `ReadTimeout`,
+            `ServerShutdown`, and the errors of storage and of `finish`.
+    """
+
+    async def admit() -> None:
+        known = await services.state.load(command.upload_id)
+        decide.refuse_early(command, known, services.clock())
+
+    async with services.locks.hold(
+        command.upload_id,
+        within=services.timing.acquire_lock,
+        on_contended=body.interrupt,
+        admit=admit,
+    ):
+        upload = await services.state.load(command.upload_id)
+        found = decide.find(upload, command.upload_id, services.clock())
+        if found.phase is Phase.RECEIVING and not found.is_final:
+            found = await _take(services, command, body, found)
+        elif found.phase is not Phase.FINISHING:
+            # Nothing more can come, but a client that repeats its last request is told so.
+            return decide.append(command, found, services.limits, services.clock()).upload
+        if found.phase is Phase.FINISHING:
+            found = await finish(services, found)
+        return found
+
+
+async def _take(services: Services, command: Append, body: Body, upload: Upload) -> Upload:
+    """Stores the body and publishes what came of it."""
+    async with services.storage.writer(upload) as writer:
+        plan = decide.append(command, writer.upload, services.limits, services.clock())
+        begun = plan.upload
+        if begun != replace(upload, expires_at=begun.expires_at):
+            begun = await services.publish(begun)
+        live = Live(
+            upload=begun,
+            writer=writer,
+            body=body,
+            follows=plan.keep_partial and command.content.length is not None,
+            since=services.clock(),
+        )
+        outcome = await _store(services, command, live, plan)
+        after = await _publish(services, live, outcome)
+        if outcome.error is None:
+            return after
+        if after.phase is Phase.FINISHING:
+            services.jobs.start(after.id, partial(resume, services, after.id))
+        raise outcome.error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What came of a body: bytes stored, None if that has to be asked; whether they count."""
+
+    count: int | None
+    counts: bool
+    error: BaseException | None
+
+
+async def _store(services: Services, command: Append, live: Live, plan: AppendPlan) -> _Outcome:
+    checksum = command.content.checksum
+    digest = None if checksum is None else checksum.start()
+    services.live[live.upload.id] = live
+    try:
+        received = await live.writer.take(live.body, plan.at_most, digest)
+    except BaseException as error:  # it goes on behind the commit
+        return _Outcome(count=None, counts=plan.keep_partial, error=error)
+    finally:
+        del services.live[live.upload.id]
+    return _judge(command, live, plan, received, digest)
+
+
+def _judge(
+    command: Append, live: Live, plan: AppendPlan, received: Received, digest: Digest | None
+) -> _Outcome:
+    whole = received.ended_by is EndedBy.END or received.count == command.content.length
+    error: TusError | None = None if whole else _unfinished(live, plan, received)
+    counts = whole or plan.keep_partial
+    checksum = command.content.checksum
+    if received.ended_by is EndedBy.LIMIT:
+        counts = False
+    elif whole and checksum is not None and digest is not None:
+        # "In the first two cases the uploaded chunk MUST be discarded" (Checksum).
+        counts = digest.digest() == checksum.digest
+        error = None if counts else ChecksumMismatch(checksum.algorithm)
+    return _Outcome(count=received.count, counts=counts, error=live.failure or error)
+
+
+def _unfinished(live: Live, plan: AppendPlan, received: Received) -> TusError | None:
+    """What to say to a client whose body did not come in whole."""
+    if received.ended_by is EndedBy.LIMIT:
+        if live.upload.upload_length is not None:
+            return LengthExceeded(live.upload.upload_length)
+        most = live.upload.upload_offset + plan.at_most
+        return UploadTooLarge(most + 1, most)
+    if received.ended_by in (EndedBy.IDLE, EndedBy.TOO_SLOW):
+        return ReadTimeout()
+    if received.ended_by is EndedBy.INTERRUPTED:
+        shutdown = live.body.interrupted_by is Reason.SHUTDOWN
+        return ServerShutdown() if shutdown else UploadInterrupted(live.upload.id)
+    return None
+
+
+async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
+    """Commits what counts, and drops what does not."""
+    before = await live.end()
+    writer = live.writer
+    if live.failure is not None:
+        await fall_back(services, before)
+        return before
+    if not outcome.counts:
+        await writer.cut(before.upload_offset)
+        return await _open(services, before)
+    offset = await _reached(writer, outcome.count)
+    after = await advance(services, writer, before, offset)
+    services.observe(BytesReceived(upload_id=after.id, count=offset - writer.upload.upload_offset))
+    if after.synced_offset < after.upload_offset:
+        services.unsynced.setdefault(after.id, services.clock())
+    return after
+
+
+async def _reached(writer: Writer, count: int | None) -> int:
+    return await writer.size() if count is None else writer.upload.upload_offset + count
+
+
+async def _open(services: Services, upload: Upload) -> Upload:
+    """Unseals an upload whose unverified tail was cut; the chunk leaves no other trace."""
+    if upload.tail is Tail.OPEN:
+        return upload
+    return await services.publish(replace(upload, tail=Tail.OPEN))

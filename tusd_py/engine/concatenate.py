@@ -1,0 +1,44 @@
+"""A final upload is made of its parts, as soon as the last of them is complete.
+
+It locks only itself: complete parts do not change, and while it is unfinished it refers to them,
+which keeps them from being swept.
+"""
+
+from dataclasses import replace
+
+from tusd_py.engine.services import Fsync, Services
+from tusd_py.protocol.errors import InvalidPart
+from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, failed, received, synced
+
+
+async def assemble(services: Services, final: Upload) -> Upload:
+    """Under the lock of `final`: puts it together if all its parts are complete.
+
+    Returns:
+        The record: `finishing` if it was assembled, `failed` if a part is gone for good, and
+        unchanged while parts are incomplete.
+
+    Raises:
+        StorageFull: There is no room; it is tried again with the next request.
+        StorageFailed: Likewise.
+    """
+    found = await services.state.load_many(final.parts)
+    parts = [found.get(part_id) for part_id in final.parts]
+    for part_id, part in zip(final.parts, parts, strict=True):
+        if part is None or not (part.is_unfinished or part.phase is Phase.COMPLETE):
+            return await _fail(services, final, part_id)
+    whole = [part for part in parts if part is not None and part.phase is Phase.COMPLETE]
+    if len(whole) < len(parts):
+        return final
+    durable = services.fsync is not Fsync.NEVER
+    placement = await services.storage.concatenate(final, whole, durable=durable)
+    length = sum(part.upload_offset for part in whole)
+    assembled = received(replace(final, upload_length=length, placement=placement), length)
+    return await services.publish(synced(assembled) if durable else assembled)
+
+
+async def _fail(services: Services, final: Upload, part_id: str) -> Upload:
+    refusal = InvalidPart(part_id, "was removed before all parts were there")
+    reply = Reply(status=410, body=f"{refusal.code}: {refusal}\n")
+    until = services.clock() + services.timing.remember_gone
+    return await services.publish(failed(replace(final, tail=Tail.SEALED), reply, until))

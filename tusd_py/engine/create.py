@@ -1,0 +1,126 @@
+"""A new upload: the record first, then the file, then whatever bytes came along."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+from tusd_py.body import Body
+from tusd_py.engine.append import append
+from tusd_py.engine.finish import resume
+from tusd_py.engine.services import Services
+from tusd_py.engine.terminate import bury
+from tusd_py.hooks.events import UploadCreated
+from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
+from tusd_py.protocol import abnf, decide
+from tusd_py.protocol.commands import Append, Create
+from tusd_py.protocol.concat import Final
+from tusd_py.protocol.errors import ChecksumMismatch, LengthExceeded, UploadTooLarge
+from tusd_py.protocol.metadata import build_upload_metadata, parse_upload_metadata
+from tusd_py.protocol.upload import Phase, Upload
+
+
+async def create(
+    services: Services,
+    command: Create,
+    body: Body,
+    request: RequestInfo,
+    authorize_part: Callable[[str], Awaitable[None]],
+) -> Upload:
+    """Answers a `POST`.
+
+    Args:
+        services: What to work with.
+        command: What is asked for.
+        body: What came along, if `command.content` says so.
+        request: For the application.
+        authorize_part: Asks whether the client may use an upload, by id, as a part.
+
+    Returns:
+        The record, as far as the bytes that came along brought it.
+
+    Raises:
+        TusError: See `decide.create`, `decide.check_part` and `append`; `UploadExists`, and
+            whatever the application refuses with. There is no upload then.
+    """
+    upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
+    if isinstance(command.concat, Final):
+        upload = await _with_parts(services, upload, command.concat, authorize_part)
+    upload = await _ask_application(services, upload, request)
+    upload = await services.state.insert(upload)
+    services.observe(UploadCreated(upload_id=upload.id))
+    if upload.is_final or upload.phase is Phase.FINISHING:
+        upload = await services.jobs.join(
+            upload.id, partial(resume, services, upload.id), within=None
+        )
+    if command.content is not None and upload.phase is Phase.RECEIVING:
+        upload = await _with_content(services, upload, command, body)
+    return decide.find(upload, upload.id, services.clock())
+
+
+async def _with_parts(
+    services: Services,
+    upload: Upload,
+    concat: Final,
+    authorize_part: Callable[[str], Awaitable[None]],
+) -> Upload:
+    found = await services.state.load_many(upload.parts)
+    parts = []
+    for part_id, url in zip(upload.parts, concat.urls, strict=True):
+        await authorize_part(part_id)
+        parts.append(decide.check_part(found.get(part_id), url, services.clock()))
+    return replace(upload, upload_length=decide.final_length(parts, services.limits))
+
+
+async def _ask_application(services: Services, upload: Upload, request: RequestInfo) -> Upload:
+    hooks = services.hooks
+    if hooks.new_id is not None:
+        chosen = await hooks.new_id(_describe(upload, request))
+        upload = replace(upload, id=_checked_id(chosen))
+    if hooks.on_create is not None:
+        changes = await hooks.on_create(_describe(upload, request)) or Changes()
+        upload = _changed(upload, changes)
+    return upload
+
+
+def _describe(upload: Upload, request: RequestInfo) -> NewUpload:
+    return NewUpload(
+        id=upload.id,
+        length=upload.upload_length,
+        metadata=parse_upload_metadata(upload.upload_metadata or ""),
+        is_partial=upload.is_partial,
+        is_final=upload.is_final,
+        request=request,
+    )
+
+
+def _changed(upload: Upload, changes: Changes) -> Upload:
+    metadata = upload.changed_metadata
+    if changes.metadata is not None:
+        metadata = build_upload_metadata(changes.metadata)
+    return replace(
+        upload,
+        id=upload.id if changes.id is None else _checked_id(changes.id),
+        changed_metadata=metadata,
+        target=upload.target if changes.target is None else changes.target,
+    )
+
+
+def _checked_id(upload_id: str) -> str:
+    if not abnf.UPLOAD_ID.fullmatch(upload_id):
+        raise ValueError(f"the application chose the id {upload_id!r}, which a URL cannot end with")
+    return upload_id
+
+
+async def _with_content(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
+    assert command.content is not None, "asked for only with content"
+    first = Append(upload_id=upload.id, upload_offset=0, content=command.content)
+    try:
+        return await append(services, first, body)
+    except (ChecksumMismatch, LengthExceeded, UploadTooLarge):
+        # The client learns of no URL, so nobody could ever go on with it.
+        async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
+            left = await services.state.load(upload.id)
+            if left is not None and left.is_unfinished:
+                await bury(services, left, Phase.TERMINATED)
+        raise

@@ -1,0 +1,150 @@
+"""From the last byte to `complete`.
+
+The rules:
+- `finishing` is committed only when all bytes are stored, and synced where that is promised.
+- What follows is idempotent, and is resumed by whoever meets the record: the next request, or
+  recovery when the server starts.
+- Nothing answers "done" before `complete` is committed.
+"""
+
+import logging
+from dataclasses import replace
+from functools import partial
+
+from tusd_py.engine import concatenate
+from tusd_py.engine.services import Fsync, Services
+from tusd_py.hooks.events import UploadFinished
+from tusd_py.hooks.interface import FinishedUpload
+from tusd_py.protocol.errors import Rejected, StorageFailed
+from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
+from tusd_py.storage.interface import SyncFailed, Writer
+
+logger = logging.getLogger("tusd_py")
+
+
+class HookFailed(StorageFailed):
+    """The application's `on_finish` raised; it is tried again with the next request."""
+
+    code = "ERR_FINISH_FAILED"
+
+    def __str__(self) -> str:
+        return "all bytes are stored, but the server could not finish the upload; ask again"
+
+
+async def advance(services: Services, writer: Writer, before: Upload, offset: int) -> Upload:
+    """Publishes a new offset under the lock; the last byte begins the finish.
+
+    Args:
+        services: What to work with.
+        writer: Has stored the bytes.
+        before: The record as it was last committed.
+        offset: Bytes that are stored and count.
+
+    Raises:
+        SyncFailed: The disk did not take them: the upload falls back to what was synced before.
+    """
+    after = received(before, offset)
+    last = after.phase is Phase.FINISHING
+    if services.fsync is Fsync.ALWAYS or (last and services.fsync is Fsync.COMPLETE):
+        try:
+            await writer.sync()
+        except SyncFailed:
+            await fall_back(services, before)
+            raise
+        after = synced(after)
+    return await services.publish(after)
+
+
+async def fall_back(services: Services, upload: Upload) -> None:
+    """After a failed sync: only what was synced before is certain; the rest is cut when met."""
+    safe = min(upload.synced_offset, upload.upload_offset)
+    logger.error("upload %s: the disk failed to sync; back to byte %d", upload.id, safe)
+    fallen = replace(upload, upload_offset=safe, phase=Phase.RECEIVING, tail=Tail.SEALED)
+    await services.publish(fallen, durable=True)
+
+
+async def settle(services: Services, upload: Upload) -> Upload:
+    """The record, under the lock, as storage bears it out: a tail from before a crash counts."""
+    if upload.phase is not Phase.RECEIVING or upload.is_final:
+        return upload
+    found = await services.storage.settle(upload)
+    if found == upload:
+        return upload
+    if found.upload_offset != found.upload_length:
+        return await services.publish(found)
+    async with services.storage.writer(found) as writer:
+        return await advance(services, writer, found, found.upload_offset)
+
+
+async def finish(services: Services, upload: Upload) -> Upload:
+    """Under the lock: brings an upload in `finishing` to `complete`, or to `failed`.
+
+    Raises:
+        Rejected: The application refused it; it failed for good.
+        HookFailed: The application's function raised; the upload stays in `finishing`.
+    """
+    durable = services.fsync is not Fsync.NEVER
+    path = await services.storage.finish(upload, durable=durable)
+    placed = replace(upload, path=path)
+    try:
+        reply = await _tell(services, placed)
+    except Rejected as refusal:
+        await _fail(services, placed, refusal)
+        raise
+    taken = services.finishing.pop(upload.id, False)
+    done = completed(upload, None if taken else path, reply)
+    done = await services.publish(done, durable=durable)
+    services.observe(UploadFinished(upload_id=done.id))
+    if done.is_partial:
+        for final_id in await services.state.finals_waiting_for(done.id):
+            services.jobs.start(final_id, partial(resume, services, final_id))
+    return done
+
+
+async def _tell(services: Services, upload: Upload) -> Reply | None:
+    # "The Server SHOULD NOT process these partial uploads until they are concatenated".
+    if services.hooks.on_finish is None or upload.is_partial:
+        return None
+    services.finishing[upload.id] = False
+    try:
+        return await services.hooks.on_finish(
+            FinishedUpload(
+                id=upload.id,
+                length=upload.upload_offset,
+                metadata=upload.metadata,
+                path=services.storage.locate(upload),
+                created_at=upload.created_at,
+            )
+        )
+    except Rejected:
+        services.finishing.pop(upload.id, None)
+        raise
+    except Exception as error:  # the root of the application's code
+        services.finishing.pop(upload.id, None)
+        logger.exception("on_finish of upload %s failed; it will be called again", upload.id)
+        raise HookFailed from error
+
+
+async def _fail(services: Services, upload: Upload, refusal: Rejected) -> None:
+    reply = Reply(status=refusal.status, headers=refusal.extra, body=refusal.body)
+    until = services.clock() + services.timing.remember_gone
+    # The refusal is on record before the bytes go, so that a crash between asks nobody again.
+    await services.publish(failed(upload, reply, until), durable=True)
+    await services.storage.remove(upload)
+
+
+async def resume(services: Services, upload_id: str) -> Upload:
+    """Takes up what is left to do for an upload that a crash, or its parts, left unfinished.
+
+    Raises:
+        UploadLocked: Someone else is at work on it.
+        TusError: As `finish`, or as `concatenate.assemble`.
+    """
+    async with services.locks.hold(upload_id, within=services.timing.acquire_lock):
+        upload = await services.state.load(upload_id)
+        assert upload is not None, "only what has a record is resumed"
+        if upload.is_final and upload.phase is Phase.RECEIVING:
+            upload = await concatenate.assemble(services, upload)
+        if upload.phase is Phase.FINISHING:
+            upload = await finish(services, upload)
+        return upload

@@ -1,0 +1,51 @@
+"""Where an upload stands: a promise that the next append at that offset is taken."""
+
+from functools import partial
+
+from tusd_py.engine.finish import resume, settle
+from tusd_py.engine.services import Services
+from tusd_py.protocol import decide
+from tusd_py.protocol.commands import Download, Query
+from tusd_py.protocol.errors import StorageFailed, UploadLocked
+from tusd_py.protocol.upload import Phase, Upload
+
+
+async def query(services: Services, command: Query) -> Upload:
+    """Answers a `HEAD`; an append under way is asked to end, so that the answer stays true.
+
+    Raises:
+        UploadLocked: The upload is busy, or its finish takes long or fails for a passing reason:
+            any other refusal would make clients begin anew.
+        TusError: See `decide.find`.
+    """
+    upload_id = command.upload_id
+    within = services.timing.acquire_lock
+
+    async def admit() -> None:
+        decide.find(await services.state.load(upload_id), upload_id, services.clock())
+
+    async with services.locks.hold(upload_id, within=within, admit=admit):
+        known = await services.state.load(upload_id)
+        upload = decide.find(known, upload_id, services.clock())
+        try:
+            upload = await settle(services, upload)
+        except StorageFailed as error:
+            raise UploadLocked(upload_id) from error
+    if upload.phase is Phase.FINISHING or (upload.is_final and upload.phase is Phase.RECEIVING):
+        try:
+            upload = await services.jobs.join(
+                upload_id, partial(resume, services, upload_id), within
+            )
+        except StorageFailed as error:
+            raise UploadLocked(upload_id) from error
+    return decide.find(upload, upload_id, services.clock())
+
+
+async def download(services: Services, command: Download) -> Upload:
+    """The record of an upload whose bytes may be given out; takes no lock.
+
+    Raises:
+        TusError: See `decide.download`.
+    """
+    upload = await services.state.load(command.upload_id)
+    return decide.download(upload, command.upload_id, services.clock())

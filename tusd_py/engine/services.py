@@ -1,0 +1,190 @@
+"""What every use case works with, and the work that outlives a request."""
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+
+from tusd_py.engine.live import Live
+from tusd_py.hooks.events import Observed, OutboxEvent
+from tusd_py.hooks.interface import Hooks
+from tusd_py.locks.interface import Locks
+from tusd_py.protocol.decide import Limits
+from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.upload import Upload
+from tusd_py.state.interface import StateStore
+from tusd_py.storage.interface import Storage
+
+logger = logging.getLogger("tusd_py")
+
+T = TypeVar("T")
+
+
+class Fsync(enum.StrEnum):
+    """What outlives a loss of power."""
+
+    NEVER = "never"
+    """Nothing is promised."""
+
+    COMPLETE = "complete"
+    """An upload, from the response that completes it on."""
+
+    ALWAYS = "always"
+    """Every offset that is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long things may take, in seconds.
+
+    Attributes:
+        acquire_lock: A request waits for the holder of a lock.
+        remember_gone: A tombstone is kept, so that its URL answers 410 and not 404.
+        stray: A file that no record knows is left alone, and then kept in quarantine 168 times as
+            long (an hour and a week).
+        sync_after: Bytes may lie unsynced while an upload is unfinished.
+    """
+
+    acquire_lock: float = 20.0
+    remember_gone: float = 7 * 86_400.0
+    stray: float = 3600.0
+    sync_after: float = 5.0
+
+
+async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]) -> T:
+    """Runs work that must not stop half-way, also when whoever waits for it is cancelled.
+
+    Args:
+        work: Goes on in a task of its own until it ends by itself.
+        on_cancel: Called once on a cancellation, to make that soon.
+
+    Raises:
+        CancelledError: This was cancelled; the work has ended before.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        # The shield keeps a cancel scope of anyio from cancelling again in every round.
+        with anyio.CancelScope(shield=cancelled is not None):
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                if cancelled is None:
+                    cancelled = error
+                    on_cancel()
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    return task.result()
+
+
+class Jobs:
+    """Work on uploads that goes on when the request that began it is gone; one for each upload."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[Upload]] = {}
+
+    def start(
+        self, upload_id: str, work: Callable[[], Coroutine[Any, Any, Upload]]
+    ) -> "asyncio.Task[Upload]":
+        """The job for an upload: the one that is under way, or a new one."""
+        task = self._tasks.get(upload_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(work(), name=f"tusd-py {upload_id}")
+            self._tasks[upload_id] = task
+            task.add_done_callback(lambda done: self._ended(upload_id, done))
+        return task
+
+    async def join(
+        self,
+        upload_id: str,
+        work: Callable[[], Coroutine[Any, Any, Upload]],
+        within: float | None,
+    ) -> Upload:
+        """What the job for an upload comes to.
+
+        Args:
+            upload_id: Whose job.
+            work: What to begin if none is under way.
+            within: Seconds to wait; the job goes on behind that.
+
+        Raises:
+            UploadLocked: It was not done in time.
+        """
+        task = self.start(upload_id, work)
+        await asyncio.wait({task}, timeout=within)
+        if not task.done():
+            raise UploadLocked(upload_id)
+        return task.result()
+
+    async def close(self, within: float) -> None:
+        """Lets what is under way end, for some seconds; the next start resumes the rest."""
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _ended(self, upload_id: str, task: "asyncio.Task[Upload]") -> None:
+        del self._tasks[upload_id]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, TusError):
+            logger.error("work on upload %s failed", upload_id, exc_info=error)
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The rooms that the engine works with, as one deployment has them.
+
+    Attributes:
+        clock: Seconds since the epoch, UTC.
+        observers: Told at once of what happened; they must be quick and must not raise.
+        live: Appends under way, by upload.
+        unsynced: Uploads whose appends ended before they were synced, and since when.
+        finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
+        tells: Whether some process tells an application of the ends of uploads.
+        wake_outbox: Called after events were committed.
+    """
+
+    storage: Storage
+    state: StateStore
+    locks: Locks
+    clock: Callable[[], float]
+    hooks: Hooks = field(default_factory=Hooks)
+    limits: Limits = field(default_factory=Limits)
+    fsync: Fsync = Fsync.COMPLETE
+    timing: Timing = field(default_factory=Timing)
+    jobs: Jobs = field(default_factory=Jobs)
+    observers: list[Callable[[Observed], None]] = field(default_factory=list)
+    live: dict[str, Live] = field(default_factory=dict)
+    unsynced: dict[str, float] = field(default_factory=dict)
+    finishing: dict[str, bool] = field(default_factory=dict)
+    tells: bool = False
+    wake_outbox: Callable[[], None] = lambda: None
+
+    def observe(self, event: Observed) -> None:
+        """Tells the observers."""
+        for observer in self.observers:
+            observer(event)
+
+    async def publish(
+        self,
+        upload: Upload,
+        *,
+        durable: bool = False,
+        events: tuple[OutboxEvent, ...] = (),
+    ) -> Upload:
+        """Commits a record; durably too where every acknowledgement is to be durable."""
+        always = self.fsync is Fsync.ALWAYS
+        committed = await self.state.commit(upload, durable=durable or always, events=events)
+        if events:
+            self.wake_outbox()
+        return committed

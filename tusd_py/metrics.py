@@ -1,0 +1,73 @@
+"""What operators watch, for Prometheus; the names are tusd's where tusd has one."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from tusd_py.hooks.events import (
+    BytesReceived,
+    Observed,
+    RequestEnded,
+    UploadBuried,
+    UploadCreated,
+    UploadFinished,
+)
+
+
+class Metrics:
+    """Counts what happens; give `observe` to the engine."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self._requests = Counter(
+            "tusd_requests", "Requests by method.", ["method"], registry=registry
+        )
+        self._errors = Counter(
+            "tusd_errors",
+            "Refused requests by status and code.",
+            ["status", "code"],
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "tusd_bytes_received", "Bytes that were stored and count.", registry=registry
+        )
+        self._created = Counter(
+            "tusd_uploads_created", "Uploads that were created.", registry=registry
+        )
+        self._finished = Counter(
+            "tusd_uploads_finished", "Uploads that are complete.", registry=registry
+        )
+        self._terminated = Counter(
+            "tusd_uploads_terminated", "Uploads terminated.", registry=registry
+        )
+        self._expired = Counter(
+            "tusd_uploads_expired", "Uploads that ran out of time.", registry=registry
+        )
+        self._seconds = Histogram(
+            "tusd_request_duration_seconds",
+            "From a request's head to the end of its response.",
+            ["method"],
+            buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
+            registry=registry,
+        )
+
+    def observe(self, event: Observed) -> None:
+        """Takes one event in."""
+        match event:
+            case RequestEnded():
+                self._requests.labels(event.method).inc()
+                self._seconds.labels(event.method).observe(event.seconds)
+                if event.code:
+                    self._errors.labels(str(event.status), event.code).inc()
+            case BytesReceived():
+                self._bytes.inc(event.count)
+            case UploadCreated():
+                self._created.inc()
+            case UploadFinished():
+                self._finished.inc()
+            case UploadBuried():
+                (self._terminated if event.phase == "terminated" else self._expired).inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """The text for a scrape, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
