@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,9 +103,8 @@ def serving(upload_dir: Path, *flags: str, env: Mapping[str, str] | None = None)
             server.stop()
 
 
-def eventually(what: str, holds: "object", *, within: float = 10.0) -> None:
+def eventually(what: str, holds: Callable[[], object], *, within: float = 10.0) -> None:
     """Waits until `holds()` is true; fails with `what` when it never is."""
-    assert callable(holds)
     deadline = time.monotonic() + within
     while not holds():
         assert time.monotonic() < deadline, what

@@ -1,0 +1,265 @@
+"""The command `tusd-py`: what the operator types, and what comes back."""
+
+import asyncio
+import datetime
+import functools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+import tusd_py
+from tusd_py.app import TusApp
+from tusd_py.client.command import upload
+from tusd_py.config import build_size, parse_duration, parse_size
+from tusd_py.wiring import (
+    EXPECTED,
+    FSYNC,
+    Place,
+    ServerSettings,
+    UploadSettings,
+    back_up,
+    configure_logging,
+    list_uploads,
+    opened,
+    serve,
+)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class _Parsed(click.ParamType[Any]):
+    """A value in a syntax of ours; `never` or `none` may stand for no value at all."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any], nothing: str = "") -> None:
+        self.name = name
+        self._parse = parse
+        self._nothing = nothing
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if not isinstance(value, str) or (self._nothing and value == self._nothing):
+            return None if value == self._nothing else value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text if text != "*" else "")
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from error
+    return text
+
+
+SIZE = _Parsed("size", parse_size, "none")
+DURATION = _Parsed("duration", parse_duration)
+EXPIRY = _Parsed("duration", parse_duration, "never")
+PATTERN = _Parsed("pattern", _pattern)
+
+
+def _flag(name: str, **kwargs: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """An option that can also be an environment variable, or a line of the TOML file."""
+    envvar = "TUSD_PY_" + name.strip("-").replace("-", "_").upper()
+    return click.option(name, envvar=envvar, show_envvar=True, show_default=True, **kwargs)
+
+
+def _place(command: Callable[P, T]) -> Callable[P, T]:
+    """The options that say where a deployment lies."""
+    for option in (
+        _flag("--file-template", help="Where finished files lie below files/.", metavar="PATH"),
+        _flag("--state-dir", type=click.Path(path_type=Path), help="[default: UPLOAD_DIR/state]"),
+        _flag(
+            "--upload-dir",
+            type=click.Path(path_type=Path),
+            default=Path("data"),
+            help="Where everything is kept.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _told(command: Callable[P, T]) -> Callable[P, T]:
+    """Lets what an operator can mend end in one line, and not in a stack trace."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except EXPECTED as error:
+            cause = error.__cause__
+            more = f" ({cause})" if cause is not None and not isinstance(cause, OSError) else ""
+            raise click.ClickException(f"{error}{more}") from error
+
+    return wrapped
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        lines = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}") from error
+    values = {name.replace("-", "_"): value for name, value in lines.items()}
+    commands = {name: _names(command) for name, command in main.commands.items()}
+    unknown = sorted(set(values) - set().union(*commands.values()))
+    if unknown:
+        raise click.BadParameter(f"{path} has {unknown[0]!r}, which is no flag of any command")
+    context.default_map = {
+        command: {name: _as_text(values[name]) for name in values.keys() & names}
+        for command, names in commands.items()
+    }
+    return path
+
+
+def _names(command: click.Command) -> set[str]:
+    return {param.name for param in command.params if param.name and param.name != "upload"}
+
+
+def _as_text(value: object) -> object:
+    return value if isinstance(value, bool | list) else str(value)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(tusd_py.__version__, prog_name="tusd-py")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="TUSD_PY_CONFIG",
+    show_envvar=True,
+    callback=_read_config,
+    expose_value=False,
+    is_eager=True,
+    help="A TOML file with flags, without their dashes: max-size = '5GiB'.",
+)
+def main() -> None:
+    """A tus 1.0 server for resumable uploads that never loses a byte it acknowledged."""
+
+
+main.add_command(upload)
+
+
+@main.command(name="serve")
+@_flag("--host", default="127.0.0.1", help="Listen here.")
+@_flag("--port", type=click.IntRange(0, 65_535), default=1080, help="0 for a free one.")
+@_flag("--unix-sock", type=click.Path(path_type=Path), help="Listen on this socket instead.")
+@_flag("--base-path", default="/files/", help="Where the uploads lie.")
+@_place
+@_flag("--max-size", type=SIZE, default="none", help="Of one upload, such as 5GiB.")
+@_flag("--expire-after", type=EXPIRY, default="24h", help="Without an append; never.")
+@_flag("--fsync", type=click.Choice(FSYNC), default="complete", help="What outlives power loss.")
+@_flag("--behind-proxy", is_flag=True, help="Trust Forwarded and X-Forwarded-*.")
+@_flag("--cors-allow-origin", type=PATTERN, default="*", help="A pattern for the whole origin.")
+@_flag("--cors-allow-credentials", is_flag=True, help="Let pages send cookies.")
+@_flag("--cors-allow-headers", default="", help="Further headers, with commas.")
+@_flag("--network-timeout", type=DURATION, default="60s", help="Without a byte of a body.")
+@_flag("--acquire-lock-timeout", type=DURATION, default="20s", help="For a busy upload.")
+@_flag("--shutdown-timeout", type=DURATION, default="10s", help="From SIGTERM to the end.")
+@_flag("--metrics-path", default="/metrics", help="Empty for none.")
+@_flag("--log-format", type=click.Choice(["text", "json"]), default="text", help="On stderr.")
+@_flag("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@_told
+def serve_command(**flags: Any) -> None:
+    """Take uploads, until SIGTERM or Ctrl-C."""
+    configure_logging(flags["log_format"], flags["log_level"])
+    place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
+    server = ServerSettings(
+        host=flags["host"],
+        port=flags["port"],
+        unix_sock=flags["unix_sock"],
+        metrics_path=flags["metrics_path"] or None,
+        shutdown_timeout=flags["shutdown_timeout"],
+    )
+    uploads = UploadSettings(**{name: flags[name] for name in UploadSettings.__dataclass_fields__})
+    serve(place, server, uploads, lambda url: click.echo(f"tusd-py takes uploads at {url}"))
+
+
+@main.command()
+@_place
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_told
+def cleanup(
+    upload_dir: Path, state_dir: Path | None, file_template: str | None, dry_run: bool
+) -> None:
+    """Remove expired uploads and stray files; safe beside a running server."""
+    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
+
+    async def run(tus: TusApp) -> None:
+        report = await tus.sweep(dry_run=dry_run)
+        would = "would " if dry_run else ""
+        for upload_id in report.expired:
+            click.echo(f"{would}remove {upload_id}: expired")
+        for upload_id in report.quarantined:
+            click.echo(f"{would}set aside {upload_id}: no record knows this file")
+        click.echo(
+            f"{would}free {build_size(report.bytes_freed)}: {len(report.expired)} expired, "
+            f"{len(report.quarantined)} stray, {report.forgotten} forgotten, {report.busy} busy"
+        )
+
+    _run(place, run)
+
+
+@main.command()
+@_place
+@click.option("as_json", "--json", is_flag=True, help="One JSON object a line.")
+@_told
+def ls(upload_dir: Path, state_dir: Path | None, file_template: str | None, as_json: bool) -> None:
+    """List uploads: how far they are, where they lie, when they expire."""
+    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
+
+    async def run(tus: TusApp) -> None:
+        async for line in list_uploads(tus):
+            click.echo(json.dumps(line) if as_json else _row(line))
+
+    _run(place, run)
+
+
+def _row(line: dict[str, Any]) -> str:
+    length, expires_at = line["length"], line["expires_at"]
+    of = "?" if length is None else build_size(length)
+    when = "" if expires_at is None else f"expires {_moment(expires_at)}"
+    name = line["filename"].encode("unicode_escape").decode("ascii") or "-"
+    columns = (line["id"], line["phase"], f"{build_size(line['offset'])} of {of}", name, when)
+    return "  ".join((*filter(None, columns), line["path"] or ""))
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
+@main.command()
+@_place
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@_told
+def backup(
+    upload_dir: Path, state_dir: Path | None, file_template: str | None, directory: Path
+) -> None:
+    """Copy everything to DIR, consistently, while servers run; DIR can be served as it is."""
+    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
+
+    async def run(tus: TusApp) -> None:
+        report = await back_up(tus, directory)
+        skipped = f"; {report.skipped} ended meanwhile" if report.skipped else ""
+        size = build_size(report.bytes_copied)
+        click.echo(f"copied {report.copied} uploads, {size}, to {directory}{skipped}")
+
+    _run(place, run)
+
+
+def _run(place: Place, use: Callable[[TusApp], Coroutine[Any, Any, None]]) -> None:
+    configure_logging("text", "warning")
+
+    async def run() -> None:
+        async with opened(place) as tus:
+            await use(tus)
+
+    asyncio.run(run())
