@@ -23,5 +23,8 @@ CHECKSUM_ALGORITHM = re.compile(r"[a-z0-9-]+", re.ASCII)
 UPLOAD_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]{0,127}", re.ASCII)
 """One segment of a path that needs no escaping, and is neither hidden nor `..` as a file name."""
 
+URL = re.compile(r"[!-~]+", re.ASCII)
+"""What a URL can be made of (RFC 3986): printable ASCII without spaces."""
+
 HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
 """A host with an optional port, as in `Host` (RFC 9110, 7.2)."""

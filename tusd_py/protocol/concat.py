@@ -37,9 +37,9 @@ def parse_upload_concat(value: str) -> Concat:
     kind, semicolon, rest = value.partition(";")
     if kind != "final" or not semicolon:
         raise InvalidUploadConcat(_HEADER, "must be 'partial' or 'final;URL URL...'", value)
-    urls = tuple(rest.split())
-    if not urls:
-        raise InvalidUploadConcat(_HEADER, "names no partial upload after 'final;'", value)
+    urls = tuple(rest.split(" "))
+    if not all(abnf.URL.fullmatch(url) for url in urls):
+        raise InvalidUploadConcat(_HEADER, "must list URLs with one space between them", value)
     if len(urls) > _LARGEST_LIST:
         raise InvalidUploadConcat(_HEADER, f"names more than {_LARGEST_LIST} partial uploads")
     return Final(urls)
@@ -66,10 +66,10 @@ def parse_part_url(url: str, base_path: str) -> str:
         InvalidPart: It is not the URL of an upload under `base_path`.
     """
     try:
-        path = urllib.parse.urlsplit(url).path
+        path = urllib.parse.urlsplit(urllib.parse.urljoin(base_path, url)).path
     except ValueError as error:
         raise InvalidPart(url, "is not a URL") from error
-    head, slash, upload_id = path.rpartition("/")
-    if (slash and not (head + "/").endswith(base_path)) or not abnf.UPLOAD_ID.fullmatch(upload_id):
+    head, _, upload_id = path.rpartition("/")
+    if not (head + "/").endswith(base_path) or not abnf.UPLOAD_ID.fullmatch(upload_id):
         raise InvalidPart(url, f"is not the URL of an upload under {base_path}")
     return upload_id

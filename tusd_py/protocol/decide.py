@@ -115,26 +115,32 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
 def _check_reach(
     upload_offset: int, content_length: int | None, upload_length: int | None, limits: Limits
 ) -> None:
-    if content_length is None:
-        return
-    reach = upload_offset + content_length
-    if upload_length is not None and reach > upload_length:
-        raise LengthExceeded(upload_length)
-    limits.check_size(reach)
+    reach = upload_offset + (content_length or 0)
+    if upload_length is None:
+        limits.check_size(reach)
+    bound = abnf.LARGEST_INTEGER if upload_length is None else upload_length
+    if reach > bound:
+        raise LengthExceeded(bound)
 
 
-def refuse_early(command: Append, upload: Upload | None, now: float) -> None:
+def refuse_early(command: Append, upload: Upload | None, now: float) -> Upload:
     """What can be said of an append without the lock, so that no doomed one disturbs a live one.
+
+    Returns:
+        The upload, if the append may succeed.
 
     Raises:
         TusError: The append can never succeed: see `find`; or a final upload, or an offset below
             the committed one, which can only rise.
     """
+    if upload is not None and upload.is_final and upload.phase is Phase.FAILED:
+        raise FinalNotModifiable
     found = find(upload, command.upload_id, now)
     if found.is_final:
         raise FinalNotModifiable
     if command.upload_offset < found.upload_offset:
         raise OffsetMismatch(command.upload_offset, found.upload_offset)
+    return found
 
 
 def append(command: Append, upload: Upload | None, limits: Limits, now: float) -> AppendPlan:
@@ -147,8 +153,7 @@ def append(command: Append, upload: Upload | None, limits: Limits, now: float) -
         LengthExceeded: The body reaches beyond the length.
         UploadTooLarge: The body, or a late length, exceeds the maximum.
     """
-    refuse_early(command, upload, now)
-    found = find(upload, command.upload_id, now)
+    found = refuse_early(command, upload, now)
     # "If the offsets do not match, the Server MUST respond with the 409 Conflict status without
     # modifying the upload resource" (Core Protocol, PATCH).
     if command.upload_offset != found.upload_offset:
@@ -194,6 +199,8 @@ def check_part(part: Upload | None, url: str, now: float) -> Upload:
     """
     if part is None or part.phase in GONE or part.has_expired(now):
         raise InvalidPart(url, "does not exist here, or not any more")
+    if part.phase is Phase.FAILED:
+        raise InvalidPart(url, "has failed and will never be finished")
     if not part.is_partial:
         raise InvalidPart(url, "was not created with 'Upload-Concat: partial'")
     return part
@@ -214,6 +221,8 @@ def final_length(parts: list[Upload], limits: Limits) -> int | None:
             return None
         total += part.upload_length
     limits.check_size(total)
+    if total > abnf.LARGEST_INTEGER:
+        raise UploadTooLarge(total, abnf.LARGEST_INTEGER)
     return total
 
 
@@ -223,6 +232,7 @@ def download(upload: Upload | None, upload_id: str, now: float) -> Upload:
     Raises:
         UploadNotFound: There is none, it is gone, or its file was taken away.
         UploadNotFinished: It is not complete.
+        Rejected: The application refused it at its finish.
     """
     if upload is None or upload.phase in GONE or upload.has_expired(now):
         raise UploadNotFound(upload_id)

@@ -6,7 +6,7 @@
       InvalidHeader                   400  ERR_INVALID_HEADER
         InvalidUploadOffset                ERR_INVALID_OFFSET
         InvalidUploadLength                ERR_INVALID_UPLOAD_LENGTH
-        InvalidUploadDeferLength           ERR_INVALID_UPLOAD_DEFER_LENGTH
+        InvalidUploadDeferLength           ERR_INVALID_UPLOAD_LENGTH_DEFER
         InvalidUploadMetadata              ERR_INVALID_METADATA
         InvalidUploadChecksum              ERR_INVALID_CHECKSUM
         InvalidUploadConcat                ERR_INVALID_CONCAT
@@ -22,7 +22,8 @@
       FinalNotModifiable              403  ERR_MODIFY_FINAL
       ChecksumMismatch                460  ERR_CHECKSUM_MISMATCH
       UploadLocked                    423  ERR_UPLOAD_LOCKED
-      UploadInterrupted               423  ERR_UPLOAD_INTERRUPTED
+        UploadInterrupted                  ERR_UPLOAD_INTERRUPTED
+        StaleGeneration                    ERR_UPLOAD_LOCKED
       Rejected                        any  ERR_UPLOAD_REJECTED
       UploadExists                    409  ERR_UPLOAD_EXISTS
       ReadTimeout                     503  ERR_READ_TIMEOUT
@@ -30,7 +31,6 @@
       StorageFull                     507  ERR_STORAGE_FULL
       StorageFailed                   500  ERR_STORAGE
       StoredBytesLost                 410  ERR_STORED_BYTES_LOST
-      StaleGeneration                 423  ERR_UPLOAD_LOCKED
 
 The codes are tusd's where tusd has one, so that tooling made for it keeps working. The statuses
 are those of the specification.
@@ -72,7 +72,7 @@ class UnsupportedVersion(TusError):
         self.supported = supported
 
     def __str__(self) -> str:
-        said = f"got {self.version!r}" if self.version is not None else "the header is missing"
+        said = f"got {self.version[:40]!r}" if self.version is not None else "the header is missing"
         return f"send the header 'Tus-Resumable: {self.supported}' ({said})"
 
     @property
@@ -90,7 +90,7 @@ class InvalidContentType(TusError):
         self.content_type = content_type
 
     def __str__(self) -> str:
-        said = f"got {self.content_type!r}" if self.content_type else "the header is missing"
+        said = f"got {self.content_type[:80]!r}" if self.content_type else "the header is missing"
         return f"send 'Content-Type: application/offset+octet-stream' ({said})"
 
 
@@ -124,7 +124,7 @@ class InvalidUploadLength(InvalidHeader):
 class InvalidUploadDeferLength(InvalidHeader):
     """`Upload-Defer-Length` is not `1`, or stands beside a length."""
 
-    code, section = "ERR_INVALID_UPLOAD_DEFER_LENGTH", "Creation, Upload-Defer-Length"
+    code, section = "ERR_INVALID_UPLOAD_LENGTH_DEFER", "Creation, Upload-Defer-Length"
 
 
 class InvalidUploadMetadata(InvalidHeader):

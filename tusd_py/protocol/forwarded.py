@@ -37,15 +37,16 @@ def _forwarded(headers: Headers, own: Origin) -> Origin:
     standard = _parse_forwarded(headers.joined("Forwarded"))
     port = _first(headers, "X-Forwarded-Port")
     scheme = (standard.get("proto") or _first(headers, "X-Forwarded-Proto")).lower()
-    host = _host(standard.get("host")) or _host(_first(headers, "X-Forwarded-Host"))
-    if host and port.isascii() and port.isdigit() and len(port) <= 5 and not _has_port(host):
+    forwarded = _host(standard.get("host")) or _host(_first(headers, "X-Forwarded-Host"))
+    host = forwarded or own.host
+    if port.isascii() and port.isdigit() and len(port) <= 5 and not _has_port(host):
         host = host if port in ("80", "443") else f"{host}:{port}"
     prefix = _first(headers, "X-Forwarded-Prefix").rstrip("/")
     segments = prefix.split("/")[1:]
     usable = prefix.startswith("/") and all(abnf.TOKEN.fullmatch(part) for part in segments)
     return Origin(
         scheme=scheme if scheme in ("http", "https") else own.scheme,
-        host=host or own.host,
+        host=host,
         prefix=prefix if usable else "",
     )
 

@@ -150,7 +150,7 @@ def parse_upload_expires(value: str) -> float:
     """
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidHeader("Upload-Expires", "must be an RFC 9110 date", value) from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)

@@ -5,7 +5,7 @@ Another dialect is another module of this shape, on the same commands.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tusd_py.protocol import commands
 from tusd_py.protocol.checksum import TUS_CHECKSUM_ALGORITHM, parse_upload_checksum
@@ -24,6 +24,7 @@ from tusd_py.protocol.errors import (
     InvalidUploadDeferLength,
     InvalidUploadLength,
     MethodNotAllowed,
+    Rejected,
     TusError,
     UnsupportedVersion,
 )
@@ -87,7 +88,7 @@ class Response:
 class Capabilities:
     """What an `OPTIONS` tells. `max_size` in bytes, None for no limit."""
 
-    extensions: tuple[str, ...] = field(default=EXTENSIONS)
+    extensions: tuple[str, ...] = EXTENSIONS
     max_size: int | None = None
 
 
@@ -108,13 +109,15 @@ def parse_request(request: Request) -> commands.Command:
     method = effective_method(request)
     if method == "OPTIONS":
         return commands.Discover()
+    version = request.headers.one("Tus-Resumable")
+    if version not in (None, TUS_VERSION):
+        raise UnsupportedVersion(version, TUS_VERSION)
     if method == "GET" and request.upload_id is not None:
         return commands.Download(upload_id=request.upload_id)
     allowed = "OPTIONS, POST" if request.upload_id is None else "OPTIONS, HEAD, PATCH, DELETE, GET"
     if method not in allowed.split(", "):
         raise MethodNotAllowed(method, allowed)
-    version = request.headers.one("Tus-Resumable")
-    if version != TUS_VERSION:
+    if version is None:
         raise UnsupportedVersion(version, TUS_VERSION)
     if request.upload_id is None:
         return _parse_create(request)
@@ -152,7 +155,7 @@ def _parse_length_of_new(headers: Headers, concat: Concat | None) -> int | None:
     deferred = parse_upload_defer_length(headers.one("Upload-Defer-Length"))
     if isinstance(concat, Final):
         # "The Client MUST NOT include the Upload-Length header in the final upload creation."
-        if value is not None or deferred:
+        if value is not None:
             raise InvalidUploadLength(
                 "Upload-Length", "must be absent for a final upload: it is the sum of its parts"
             )
@@ -173,7 +176,10 @@ def _parse_length_of_new(headers: Headers, concat: Concat | None) -> int | None:
 def _parse_content_of_new(request: Request) -> commands.Content | None:
     headers = request.headers
     length = parse_content_length(headers.one("Content-Length"))
-    if length == 0 or (length is None and "Transfer-Encoding" not in headers):
+    # HTTP/2 needs neither header for a body: there the type tells that one is meant.
+    announced = length is not None or "Transfer-Encoding" in headers
+    meant = announced or parse_media_type(headers.one("Content-Type")) == OFFSET_CONTENT_TYPE
+    if length == 0 or not meant:
         return None
     return _parse_content(request, length)
 
@@ -195,9 +201,6 @@ def _parse_content(request: Request, length: int | None) -> commands.Content:
     content_type = headers.one("Content-Type")
     if parse_media_type(content_type) != OFFSET_CONTENT_TYPE:
         raise InvalidContentType(content_type)
-    if length is None and "Transfer-Encoding" not in headers:
-        # RFC 9112, 6.3: without either "the message body length is zero".
-        length = 0
     trailers = {name.strip().lower() for name in headers.joined("Trailer").split(",")}
     in_trailer = "upload-checksum" in trailers
     if in_trailer and not request.trailers:
@@ -226,9 +229,10 @@ def build_capabilities(capabilities: Capabilities) -> Response:
     """The answer to `OPTIONS`; no spaces in its lists, since some clients do not trim."""
     headers: tuple[Header, ...] = (
         ("Tus-Version", TUS_VERSION),
-        ("Tus-Extension", ",".join(capabilities.extensions)),
         ("Tus-Checksum-Algorithm", TUS_CHECKSUM_ALGORITHM),
     )
+    if capabilities.extensions:
+        headers += (("Tus-Extension", ",".join(capabilities.extensions)),)
     if capabilities.max_size is not None:
         headers += (("Tus-Max-Size", str(capabilities.max_size)),)
     return _head(204, headers)
@@ -296,7 +300,10 @@ def build_error(error: TusError, *, problem_json: bool = False, head: bool = Fal
     headers: tuple[Header, ...] = error.headers
     if head:
         return _head(error.status, (*headers, ("Cache-Control", "no-store")))
-    if problem_json:
+    if isinstance(error, Rejected) and error.body:
+        content_type = "text/plain; charset=utf-8"
+        body = error.body
+    elif problem_json:
         content_type = "application/problem+json"
         problem = {"title": error.code, "status": error.status, "detail": str(error)}
         body = json.dumps(problem | ({"section": error.section} if error.section else {}))

@@ -135,7 +135,7 @@ class Upload:
 
 def received(upload: Upload, upload_offset: int) -> Upload:
     """After bytes were stored up to `upload_offset`; the last byte begins the finish."""
-    done = upload_offset == upload.upload_length
+    done = upload.phase is Phase.RECEIVING and upload_offset == upload.upload_length
     return replace(
         upload,
         upload_offset=upload_offset,

@@ -1,0 +1,124 @@
+"""The life of an upload: no transition takes back what was promised."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.protocol.samples import DEFERRED, FINAL, NOW, PARTIAL, UPLOAD, steady
+from tusd_py.protocol.upload import (
+    Phase,
+    Reply,
+    Tail,
+    Upload,
+    buried,
+    completed,
+    failed,
+    received,
+    synced,
+)
+
+REPLY = Reply(status=201, headers={"X-Id": "7"}, body="thanks")
+
+
+@pytest.mark.parametrize(
+    ("upload", "upload_offset", "phase"),
+    [
+        (UPLOAD, 0, Phase.RECEIVING),
+        (UPLOAD, 99, Phase.RECEIVING),
+        (UPLOAD, 100, Phase.FINISHING),
+        (DEFERRED, 100, Phase.RECEIVING),
+        (replace(UPLOAD, upload_length=0), 0, Phase.FINISHING),
+        (replace(FINAL, upload_length=11), 11, Phase.FINISHING),
+    ],
+)
+def test_the_last_byte_begins_the_finish(upload: Upload, upload_offset: int, phase: Phase) -> None:
+    after = received(replace(upload, tail=Tail.SEALED), upload_offset)
+    assert after == replace(upload, upload_offset=upload_offset, phase=phase, tail=Tail.OPEN)
+
+
+@pytest.mark.parametrize("phase", [Phase.FINISHING, Phase.COMPLETE, Phase.FAILED])
+def test_an_empty_append_to_a_finished_upload_does_not_finish_it_again(phase: Phase) -> None:
+    """Else the application would be told twice, and a refusal could be taken back."""
+    upload = replace(UPLOAD, upload_offset=100, phase=phase)
+    assert received(upload, 100).phase is phase
+
+
+@steady
+@given(st.integers(0, 100))
+def test_what_is_synced_is_what_was_received(upload_offset: int) -> None:
+    upload = received(UPLOAD, upload_offset)
+    assert upload.synced_offset == 0, "received is not synced"
+    assert synced(upload) == replace(upload, synced_offset=upload_offset)
+
+
+def test_a_finish_ends_in_success_or_in_a_refusal_that_is_kept() -> None:
+    finishing = received(UPLOAD, 100)
+    assert completed(finishing, "data/a", REPLY) == replace(
+        finishing, phase=Phase.COMPLETE, path="data/a", reply=REPLY
+    )
+    assert failed(finishing, REPLY, NOW + 9) == replace(
+        finishing, phase=Phase.FAILED, reply=REPLY, expires_at=NOW + 9
+    )
+
+
+def test_a_tombstone_still_has_bytes_to_let_go() -> None:
+    tombstone = buried(replace(UPLOAD, released=True), Phase.TERMINATED, NOW + 9)
+    assert tombstone == replace(UPLOAD, phase=Phase.TERMINATED, expires_at=NOW + 9, released=False)
+
+
+@pytest.mark.parametrize(
+    ("upload_metadata", "changed_metadata", "metadata"),
+    [
+        (None, None, {}),
+        ("", None, {}),
+        ("a YQ==", None, {"a": b"a"}),
+        ("a YQ==", "b Yg==", {"b": b"b"}),
+        ("a YQ==", "", {}),  # the application took it all away
+        (None, "b Yg==", {"b": b"b"}),
+    ],
+)
+def test_the_application_has_the_last_word_on_metadata(
+    upload_metadata: str | None, changed_metadata: str | None, metadata: dict[str, bytes]
+) -> None:
+    upload = replace(UPLOAD, upload_metadata=upload_metadata, changed_metadata=changed_metadata)
+    assert upload.metadata == metadata
+
+
+@pytest.mark.parametrize(
+    ("upload", "partial", "final"),
+    [(UPLOAD, False, False), (PARTIAL, True, False), (FINAL, False, True)],
+)
+def test_a_part_and_a_whole_know_what_they_are(upload: Upload, partial: bool, final: bool) -> None:
+    assert (upload.is_partial, upload.is_final) == (partial, final)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_an_upload_is_unfinished_until_its_finish_is_over(phase: Phase) -> None:
+    unfinished = phase in (Phase.RECEIVING, Phase.FINISHING)
+    assert replace(UPLOAD, phase=phase).is_unfinished is unfinished
+
+
+@pytest.mark.parametrize(
+    ("upload", "may_expire"),
+    [
+        (UPLOAD, True),
+        (replace(UPLOAD, expires_at=None), False),
+        (replace(UPLOAD, phase=Phase.FINISHING), False),
+        (replace(UPLOAD, phase=Phase.FAILED), True),
+        (replace(UPLOAD, phase=Phase.TERMINATED), True),
+        (replace(UPLOAD, phase=Phase.COMPLETE), False),
+        (replace(FINAL, phase=Phase.COMPLETE), False),
+        (replace(PARTIAL, phase=Phase.COMPLETE), True),
+        (replace(PARTIAL, phase=Phase.COMPLETE, expires_at=None), False),
+    ],
+)
+def test_a_finished_file_never_expires(upload: Upload, may_expire: bool) -> None:
+    assert upload.may_expire is may_expire
+    assert upload.has_expired(NOW + 10**9) is may_expire
+
+
+def test_time_runs_out_at_the_second_that_was_told() -> None:
+    assert not UPLOAD.has_expired(NOW + 3599.9)
+    assert UPLOAD.has_expired(NOW + 3600)
