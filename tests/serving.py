@@ -92,7 +92,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(upload_dir: Path, *flags: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serving(
+    upload_dir: Path, *flags: str, env: Mapping[str, str] | None = None
+) -> Iterator[Served]:
     """A server for the length of a `with` block; it is stopped whatever happens in it."""
     server = Served(upload_dir=upload_dir, flags=flags, env=env or {})
     server.start()

@@ -1,0 +1,1 @@
+"""Measurements, each behind its own command; never part of the test run."""
