@@ -1,0 +1,1 @@
+"""Real clients, and the shape of their requests, against the real server on loopback."""
