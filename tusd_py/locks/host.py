@@ -5,13 +5,15 @@ The rules:
   fcntl(2)). It passes on only when its holder lets go or dies, and then at once: never by time,
   so a process that is stopped keeps what it holds, and one that was killed frees it.
 - Two instances in one process have descriptions of their own, and exclude each other too.
-- A child process that was forked shares its parent's descriptions, so it opens its own.
+- A child process that was forked would keep its parent's locks beyond the parent's death, so it
+  closes what it inherits and opens its own.
 """
 
 import fcntl
 import hashlib
 import os
 import struct
+import weakref
 from pathlib import Path
 
 _FILES = 16
@@ -30,7 +32,7 @@ class HostLocks:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptors: dict[int, int] = {}
-        self._pid = os.getpid()
+        _instances.add(self)
 
     def acquire(self, key: str) -> bool:
         """Takes a lock, or says at once that another holder lives. It does not block."""
@@ -57,10 +59,6 @@ class HostLocks:
         return self._open(number % _FILES), (number // _FILES) % 2**62
 
     def _open(self, index: int) -> int:
-        if self._pid != os.getpid():
-            # Closing the parent's descriptors here takes no lock from it.
-            self.close()
-            self._pid = os.getpid()
         if index not in self._descriptors:
             self._directory.mkdir(parents=True, exist_ok=True)
             path = self._directory / f"{index:02x}"
@@ -70,3 +68,15 @@ class HostLocks:
 
 def _set(descriptor: int, kind: int, byte: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+
+
+_instances: weakref.WeakSet[HostLocks] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    # Closing the parent's descriptors in the child takes no lock from the parent.
+    for locks in _instances:
+        locks.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited)

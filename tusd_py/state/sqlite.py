@@ -1,9 +1,12 @@
 """Records in a SQLite file beside the bytes: write-ahead log, one row for each upload."""
 
 import dataclasses
+import fcntl
 import json
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +29,15 @@ _UPDATE = (
     f"UPDATE uploads SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "  # noqa: S608
     "WHERE id = ? AND generation = ?"
 )
-_CAN_EXPIRE = "(phase NOT IN ('complete', 'finishing') OR concat = 'partial')"
+_CAN_EXPIRE = (
+    "(phase NOT IN ('complete', 'finishing') OR concat = 'partial') AND phase != 'finishing'"
+)
+"""As `Upload.may_expire`; the first half is the condition of the index."""
+
+_IS_NEXT = (
+    "dead = 0 AND number IN (SELECT MIN(number) FROM outbox WHERE dead = 0 GROUP BY upload_id)"
+)
+"""The oldest of each upload, so that order holds while one of them is retried."""
 
 
 class NewerDatabase(Exception):
@@ -50,17 +61,17 @@ class SqliteState:
 
         Raises:
             NewerDatabase: It was made by a newer release, and is left as it is.
-            StorageFailed: It cannot be opened.
+            StorageFailed: It cannot be opened; its cause says why.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Worker(self._connect, writes=True, name="tusd-py-commits")
         self._reader = Worker(self._connect, writes=False, name="tusd-py-reads")
         try:
             await self._write(_migrate, durable=True)
-        except NewerDatabase:
+            return await self._meta("instance")
+        except BaseException:
             await self.close()
             raise
-        return await self._meta("instance")
 
     async def tie(self, instance: str) -> None:
         """See `StateStore.tie`."""
@@ -76,24 +87,26 @@ class SqliteState:
 
     async def close(self) -> None:
         """See `StateStore.close`."""
-        for worker in (self._writer, self._reader):
+        workers = (self._writer, self._reader)
+        # Nothing is handed to a thread that has ended: nobody would ever answer.
+        self._writer = self._reader = None
+        for worker in workers:
             if worker is not None:
                 await worker.close()
-        self._writer = self._reader = None
 
     async def insert(self, upload: Upload) -> Upload:
         """See `StateStore.insert`."""
 
         def job(connection: sqlite3.Connection) -> Upload:
+            try:
+                connection.execute(_INSERT, _to_row(upload))
+            except sqlite3.IntegrityError as error:
+                raise UploadExists(upload.id) from error
             for part_id in dict.fromkeys(upload.parts):
                 part = _load(connection, part_id)
                 if part is None or part.phase in GONE:
                     raise InvalidPart(part_id, "does not exist here any more")
                 connection.execute("INSERT INTO part_refs VALUES (?, ?)", (part_id, upload.id))
-            try:
-                connection.execute(_INSERT, _to_row(upload))
-            except sqlite3.IntegrityError as error:
-                raise UploadExists(upload.id) from error
             return upload
 
         return await self._write(job)
@@ -106,7 +119,11 @@ class SqliteState:
         """See `StateStore.load_many`."""
 
         def job(connection: sqlite3.Connection) -> dict[str, Upload]:
-            found = (_load(connection, upload_id) for upload_id in dict.fromkeys(upload_ids))
+            connection.execute("BEGIN")
+            try:
+                found = [_load(connection, upload_id) for upload_id in dict.fromkeys(upload_ids)]
+            finally:
+                connection.execute("COMMIT")
             return {upload.id: upload for upload in found if upload is not None}
 
         return await self._read(job)
@@ -186,12 +203,9 @@ class SqliteState:
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """See `StateStore.due_events`."""
-        # The oldest of each upload, so that order holds while one of them is retried.
         query = (
-            "SELECT number, upload_id, phase, at, upload_offset, metadata, attempts FROM outbox "
-            "WHERE dead = 0 AND retry_at <= ? AND number IN "
-            "(SELECT MIN(number) FROM outbox WHERE dead = 0 GROUP BY upload_id) "
-            "ORDER BY number LIMIT ?"
+            "SELECT number, upload_id, phase, at, upload_offset, metadata, attempts FROM outbox "  # noqa: S608
+            f"WHERE {_IS_NEXT} AND retry_at <= ? ORDER BY number LIMIT ?"
         )
 
         def job(connection: sqlite3.Connection) -> list[PendingEvent]:
@@ -203,7 +217,7 @@ class SqliteState:
         """See `StateStore.next_event_at`."""
 
         def job(connection: sqlite3.Connection) -> float | None:
-            query = "SELECT MIN(retry_at) FROM outbox WHERE dead = 0"
+            query = f"SELECT MIN(retry_at) FROM outbox WHERE {_IS_NEXT}"  # noqa: S608
             (moment,) = connection.execute(query).fetchone()
             return None if moment is None else float(moment)
 
@@ -273,9 +287,27 @@ class SqliteState:
         connection = sqlite3.connect(
             self.path, isolation_level=None, timeout=30.0, cached_statements=64
         )
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            # Of several that make a new file this way at once, SQLite lets all but one fail, and
+            # does not wait for the busy time-out.
+            with _alone_in(self.path.parent):
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder itself, which has nothing to do with SQLite's own."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -338,8 +370,13 @@ def _to_row(upload: Upload) -> tuple[Any, ...]:
     values["concat"] = None if upload.concat is None else build_upload_concat(upload.concat)
     values["parts"] = json.dumps(upload.parts) if upload.parts else None
     values["released"] = int(upload.released)
-    values["reply"] = None if upload.reply is None else json.dumps(dataclasses.asdict(upload.reply))
+    values["reply"] = None if upload.reply is None else _build_reply(upload.reply)
     return tuple(values.values())
+
+
+def _build_reply(reply: Reply) -> str:
+    # Of the application: its headers may be any kind of mapping.
+    return json.dumps({"status": reply.status, "headers": dict(reply.headers), "body": reply.body})
 
 
 def _from_row(row: tuple[Any, ...]) -> Upload:

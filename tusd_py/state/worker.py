@@ -2,7 +2,8 @@
 
 The rules:
 - A job is a function of the connection. Jobs that wait while a commit is under way share the next
-  transaction, each in a savepoint of its own: one that fails takes no other with it.
+  transaction, each in a savepoint of its own: one that fails takes no other with it. Where SQLite
+  gives the whole transaction up, as it does on a full disk, each is tried again alone.
 - A write transaction begins with `BEGIN IMMEDIATE`: a deferred one that reads before it writes
   fails at once in spite of the busy time-out.
 - A job that was accepted is carried out, whether or not somebody still waits for it.
@@ -122,10 +123,21 @@ class Worker:
                     connection.execute("ROLLBACK TO job")
                 connection.execute("RELEASE job")
             connection.execute("COMMIT")
-        except BaseException:
+        except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise
+            if len(jobs) == 1:
+                jobs[0].error = jobs[0].error or _translated(error)
+                return
+            # A full disk takes the whole transaction back, savepoints and all.
+            for job in jobs:
+                self._carry_out_alone(connection, job)
+
+    def _carry_out_alone(self, connection: sqlite3.Connection, job: _Job) -> None:
+        try:
+            self._carry_out(connection, [job])
+        except sqlite3.Error as error:
+            job.error = _translated(error)
 
     def _set_durable(self, connection: sqlite3.Connection, durable: bool) -> None:
         if durable is not self._durable:

@@ -10,10 +10,11 @@ The rules:
 - Everything here blocks, so it runs in threads; a thread is always waited for.
 """
 
+import asyncio
 import errno
 import os
-import secrets
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 
 from tusd_py.body import Body, Received
@@ -70,12 +72,13 @@ class DiskStorage:
     @asynccontextmanager
     async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
-        descriptor = await _in_thread(self._open_for_append, upload)
+        opened: list[int] = []
         try:
-            settled = await _in_thread(self._settle_file, upload, descriptor)
-            yield DiskWriter(settled, descriptor)
+            settled = await _in_thread(self._open_for_append, upload, opened)
+            yield DiskWriter(settled, opened[0], self._layout.file(upload.id).parent)
         finally:
-            os.close(descriptor)
+            for descriptor in opened:
+                os.close(descriptor)
 
     async def sync(self, upload: Upload) -> None:
         """See `Storage.sync`."""
@@ -83,7 +86,9 @@ class DiskStorage:
 
     async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
         """See `Storage.concatenate`."""
-        return await _in_thread(partial(self._concatenate, upload, parts, durable=durable))
+        stop = threading.Event()
+        work = partial(self._concatenate, upload, parts, durable=durable, stop=stop)
+        return await _in_thread(work, on_cancel=stop.set)
 
     async def finish(self, upload: Upload, *, durable: bool) -> str:
         """See `Storage.finish`."""
@@ -124,7 +129,8 @@ class DiskStorage:
         """See `Storage.empty_quarantine`."""
         return await _in_thread(self._layout.empty_quarantine, older_than)
 
-    def _open_for_append(self, upload: Upload) -> int:
+    def _open_for_append(self, upload: Upload, opened: list[int]) -> Upload:
+        """Opens and settles; the descriptor goes to `opened`, whatever becomes of the caller."""
         path = self._layout.file(upload.id)
         flags = os.O_WRONLY | os.O_CLOEXEC
         # Bytes that were acknowledged must be there; only an upload without any may begin anew.
@@ -132,9 +138,10 @@ class DiskStorage:
             flags |= os.O_CREAT
             self._layout.make_shard(path.parent)
         try:
-            return os.open(path, flags, 0o644)
+            opened.append(os.open(path, flags, 0o644))
         except FileNotFoundError as error:
             raise StoredBytesLost(upload.id) from error
+        return self._settle_file(upload, opened[0])
 
     def _settle(self, upload: Upload) -> Upload:
         try:
@@ -182,14 +189,16 @@ class DiskStorage:
             os.close(descriptor)
         self._layout.sync_folder(self._layout.file(upload.id).parent)
 
-    def _concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+    def _concatenate(
+        self, upload: Upload, parts: Sequence[Upload], *, durable: bool, stop: threading.Event
+    ) -> str:
         path = self._layout.file(upload.id)
         self._layout.make_shard(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             offset = 0
             for part in parts:
-                _copy_into(descriptor, offset, self.locate(part), part.upload_offset)
+                _copy_into(descriptor, offset, self.locate(part), part.upload_offset, stop)
                 offset += part.upload_offset
             if durable:
                 _fdatasync(descriptor)
@@ -210,20 +219,26 @@ class DiskStorage:
             return str(source.relative_to(self.directory))
         for name in (safe_path(wanted), with_id(wanted, upload.id)):
             target = self._layout.files / name
-            if self._layout.move(source, target, _inode(upload), durable=durable):
+            if self._layout.move(source, target, self._inode(upload), durable=durable):
                 return str(target.relative_to(self.directory))
         raise StorageFailed
 
     def _take(self, upload: Upload, to: Path) -> bool:
         source = self.locate(upload)
-        if not source.exists() and to.exists():
+        beside = to.with_name(f".{upload.id}.tusd-py")
+        if not source.exists():
+            to.stat()
+            beside.unlink(missing_ok=True)
+            return True
+        if os.path.realpath(to) == os.path.realpath(source):
             return True
         try:
-            return self._layout.move(source, to, _inode(upload), durable=True)
+            if self._layout.move(source, to, self._inode(upload), durable=True):
+                return True
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-        return _copy_across(source, to)
+        return _copy_across(source, to, beside)
 
     def _copy_out(self, upload: Upload, to: "DiskStorage") -> None:
         source, target = self.locate(upload), to.locate(upload)
@@ -232,11 +247,17 @@ class DiskStorage:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            _copy_into(descriptor, 0, source, upload.upload_offset)
+            _copy_into(descriptor, 0, source, upload.upload_offset, threading.Event())
             _fdatasync(descriptor)
         finally:
             os.close(descriptor)
         self._layout.sync_folder(target.parent)
+
+    def _inode(self, upload: Upload) -> tuple[int, int] | None:
+        """Device and inode of the upload's bytes; a device may have another number each boot."""
+        inode = upload.placement.rpartition(":")[2]
+        device = self._layout.data.stat().st_dev
+        return (device, int(inode)) if abnf.INTEGER.fullmatch(inode) else None
 
     def _remove(self, upload: Upload) -> int:
         freed = 0
@@ -252,9 +273,10 @@ class DiskStorage:
 class DiskWriter:
     """A file that is open for an append; see `storage.interface.Writer`."""
 
-    def __init__(self, upload: Upload, descriptor: int) -> None:
+    def __init__(self, upload: Upload, descriptor: int, folder: Path) -> None:
         self.upload = upload
         self._descriptor = descriptor
+        self._unsynced_folder: Path | None = folder
 
     async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
         """See `Writer.take`."""
@@ -278,6 +300,10 @@ class DiskWriter:
         # The size is read before the sync: what is written meanwhile may not be on the disk yet.
         size = os.fstat(self._descriptor).st_size
         _fdatasync(self._descriptor)
+        if self._unsynced_folder is not None:
+            # The file may be new, and its name not on the disk yet.
+            Layout.sync_folder(self._unsynced_folder)
+            self._unsynced_folder = None
         return size
 
 
@@ -292,9 +318,26 @@ def _translated() -> Iterator[None]:
         raise StorageFailed from error
 
 
-async def _in_thread(call: Callable[..., T], *args: object) -> T:
+async def _in_thread(
+    call: Callable[..., T], *args: object, on_cancel: Callable[[], None] = lambda: None
+) -> T:
+    """Ends only when the thread has ended, also when it is cancelled: `on_cancel` hastens that."""
+    work = asyncio.ensure_future(anyio.to_thread.run_sync(call, *args))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        # The shield keeps a cancel scope of anyio from cancelling again in every round.
+        with anyio.CancelScope(shield=cancelled is not None):
+            try:
+                await asyncio.wait({work})
+            except asyncio.CancelledError as error:
+                cancelled = error
+                on_cancel()
+    if cancelled is not None:
+        if not work.cancelled():
+            work.exception()
+        raise cancelled
     with _translated():
-        return await anyio.to_thread.run_sync(call, *args)
+        return work.result()
 
 
 def _fdatasync(descriptor: int) -> None:
@@ -304,19 +347,14 @@ def _fdatasync(descriptor: int) -> None:
         raise SyncFailed from error
 
 
-def _inode(upload: Upload) -> tuple[int, int] | None:
-    """Device and inode of the upload's bytes, by its placement."""
-    _, _, where = upload.placement.partition(":")
-    device, _, inode = where.partition(":")
-    return (int(device), int(inode)) if abnf.INTEGER.fullmatch(device) and inode else None
-
-
-def _copy_into(descriptor: int, offset: int, part: Path, size: int) -> None:
+def _copy_into(descriptor: int, offset: int, part: Path, size: int, stop: threading.Event) -> None:
     """Copies a whole file to an offset; the kernel shares the blocks where it can."""
     source = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
     try:
         copied = 0
         while copied < size:
+            if stop.is_set():
+                raise OSError(errno.ECANCELED, "nobody waits for it any more", str(part))
             count = min(size - copied, _COPY_AT_ONCE)
             done = os.copy_file_range(source, descriptor, count, copied, offset + copied)
             if done == 0:
@@ -326,19 +364,33 @@ def _copy_into(descriptor: int, offset: int, part: Path, size: int) -> None:
         os.close(source)
 
 
-def _copy_across(source: Path, to: Path) -> bool:
-    """A durable move to another file system: whole, or not at all if something lies at `to`."""
-    beside = to.with_name(f".{to.name}.{secrets.token_hex(8)}")
+def _copy_across(source: Path, to: Path, beside: Path) -> bool:
+    """A durable move to another file system: whole, or not at all if something lies at `to`.
+
+    Repeated after a crash at any step, it goes on: as long as the move is not over, `beside` and
+    `to` are names of one file.
+    """
+    is_linked = beside.exists() and to.exists() and beside.samefile(to)
+    if not is_linked and (os.path.lexists(to) or not _copied(source, to, beside)):
+        beside.unlink(missing_ok=True)
+        return False
+    Layout.sync_folder(to.parent)
+    source.unlink()
+    Layout.sync_folder(source.parent)
+    beside.unlink()
+    return True
+
+
+def _copied(source: Path, to: Path, beside: Path) -> bool:
     try:
-        with source.open("rb") as reader, beside.open("xb") as writer:
+        with source.open("rb") as reader, beside.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())
         os.link(beside, to)
     except FileExistsError:
         return False
-    finally:
+    except OSError:
         beside.unlink(missing_ok=True)
-    Layout.sync_folder(to.parent)
-    source.unlink()
+        raise
     return True

@@ -11,9 +11,10 @@ import os
 import secrets
 from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 
 from tusd_py.protocol import abnf
-from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.interface import SyncFailed, WrongInstance
 
 _MARK = ".instance"
 
@@ -38,7 +39,7 @@ class Layout:
         self.data.mkdir(parents=True, exist_ok=True)
         mark = self.data / _MARK
         found = mark.read_text("ascii").strip() if mark.exists() else None
-        if found is None and not any(self.data.iterdir()):
+        if found is None and not self._has_uploads():
             found = self._make_mark(mark, instance or secrets.token_hex(16))
         if found is None:
             raise WrongInstance(
@@ -50,17 +51,24 @@ class Layout:
                 f"{self.data} belongs to another state than the one given. "
                 "Nothing was touched; choose the state directory that was made with it"
             )
-        if instance is None and any(path.name != _MARK for path in self.data.iterdir()):
+        if instance is None and self._has_uploads():
             raise WrongInstance(
                 f"{self.data} has uploads, but the state is new: its database was lost or moved. "
                 "Nothing was touched; give the right state directory or restore a backup"
             )
         return found
 
+    def _has_uploads(self) -> bool:
+        # Another process may be about to write the mark, or may have died while it did.
+        return any(not path.name.startswith(_MARK) for path in self.data.iterdir())
+
     def _make_mark(self, mark: Path, instance: str) -> str:
         """Writes the mark whole, or takes the one that another process has just written."""
         beside = mark.with_name(f"{_MARK}.{secrets.token_hex(8)}")
-        beside.write_text(instance + "\n", "ascii")
+        with beside.open("x", encoding="ascii") as writer:
+            writer.write(instance + "\n")
+            writer.flush()
+            os.fsync(writer.fileno())
         try:
             os.link(beside, mark)
         except FileExistsError:
@@ -79,17 +87,23 @@ class Layout:
         """Makes a shard, durably; it is there for good then."""
         if shard in self._shards:
             return
-        if not shard.exists():
-            shard.mkdir(exist_ok=True)
-            self.sync_folder(self.data)
+        shard.mkdir(exist_ok=True)
+        # Also if it was there: whoever made it may not have come to this.
+        self.sync_folder(self.data)
         self._shards.add(shard)
 
     @staticmethod
     def sync_folder(folder: Path) -> None:
-        """Lets the entries of a folder outlive a loss of power."""
+        """Lets the entries of a folder outlive a loss of power.
+
+        Raises:
+            SyncFailed: They do not.
+        """
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            raise SyncFailed from error
         finally:
             os.close(descriptor)
 
@@ -105,18 +119,14 @@ class Layout:
             durable: Whether the move must outlive a loss of power.
 
         Returns:
-            Whether it lies at `target` now; False if another file does.
+            Whether it lies at `target` now; False if another file does, or if it lies nowhere.
         """
         self._make_folders(target.parent, durable=durable)
         try:
             os.link(source, target)
-        except FileExistsError:
-            stat = target.stat()
-            if inode != (stat.st_dev, stat.st_ino):
-                return False
-        except FileNotFoundError:
+        except (FileExistsError, FileNotFoundError):
             if not _is(target, inode):
-                raise
+                return False
         if durable:
             self.sync_folder(target.parent)
         source.unlink(missing_ok=True)
@@ -143,9 +153,8 @@ class Layout:
                     entry.name
                 ):
                     continue
-                if not entry.is_file(follow_symlinks=False):
-                    continue
-                if entry.stat(follow_symlinks=False).st_mtime < older_than:
+                stat = _stat_of_file(shard / entry.name)
+                if stat is not None and stat.st_mtime < older_than:
                     found.append(entry.name)
         return found
 
@@ -153,25 +162,35 @@ class Layout:
         """See `Storage.quarantine`."""
         self._quarantine.mkdir(exist_ok=True)
         target = self._quarantine / upload_id
-        os.rename(self.file(upload_id), target)
-        # From now on its age counts from here.
-        os.utime(target)
-        return target.stat().st_size
+        try:
+            os.rename(self.file(upload_id), target)
+            # From now on its age counts from here.
+            os.utime(target)
+            return target.stat().st_size
+        except FileNotFoundError:
+            # Another process has set it aside.
+            return 0
 
     def empty_quarantine(self, older_than: float) -> int:
         """See `Storage.empty_quarantine`."""
         freed = 0
         for path in self._quarantine.iterdir() if self._quarantine.exists() else ():
-            stat = path.stat()
-            if stat.st_mtime < older_than:
-                path.unlink()
+            stat = _stat_of_file(path) if abnf.UPLOAD_ID.fullmatch(path.name) else None
+            if stat is not None and stat.st_mtime < older_than:
+                path.unlink(missing_ok=True)
                 freed += stat.st_size
         return freed
 
 
 def _is(path: Path, inode: tuple[int, int] | None) -> bool:
+    stat = _stat_of_file(path)
+    return stat is not None and inode == (stat.st_dev, stat.st_ino)
+
+
+def _stat_of_file(path: Path) -> os.stat_result | None:
+    """None for what is no file of ours: links, folders, and what has just gone."""
     try:
-        stat = path.stat()
+        stat = path.lstat()
     except FileNotFoundError:
-        return False
-    return inode == (stat.st_dev, stat.st_ino)
+        return None
+    return stat if S_ISREG(stat.st_mode) else None

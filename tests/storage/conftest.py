@@ -1,0 +1,43 @@
+"""A place of its own for each test, and file systems with little room."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tusd_py.storage.disk import DiskStorage
+
+NewTmpfs = Callable[[int], Path]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "place"
+
+
+@pytest.fixture
+async def storage(place: Path) -> DiskStorage:
+    made = DiskStorage(place)
+    await made.open(None, trust_unsynced=False)
+    return made
+
+
+@pytest.fixture
+def new_tmpfs(tmp_path: Path) -> Iterator[NewTmpfs]:
+    """Mounts a file system of a number of bytes; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        folder = tmp_path / f"tmpfs-{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            pytest.skip(f"cannot mount a tmpfs: {result.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

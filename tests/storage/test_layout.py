@@ -1,0 +1,214 @@
+"""The folders: whose they are, which files in them are ours, and which are let be."""
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.storage.samples import UPLOAD, files_below, store
+from tusd_py.protocol.errors import StorageFailed
+from tusd_py.storage import layout
+from tusd_py.storage.disk import DiskStorage
+from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.layout import Layout, boot_id
+
+pytestmark = pytest.mark.anyio
+
+FAR_FUTURE = 1e11
+HOUR = 3600.0
+
+
+async def strays(storage: DiskStorage, older_than: float = FAR_FUTURE) -> list[str]:
+    return sorted([upload_id async for upload_id in storage.strays(older_than)])
+
+
+def test_the_boot_has_a_name() -> None:
+    assert len(boot_id()) == 36
+
+
+class TestInstance:
+    def test_the_mark_outlives_the_process(self, place: Path) -> None:
+        instance = Layout(place).open(None)
+        assert (place / "data" / ".instance").read_text() == instance + "\n"
+        assert list(files_below(place)) == ["data/.instance"]
+        assert Layout(place).open(instance) == instance
+
+    @pytest.mark.parametrize("instance", [None, "mine"])
+    def test_a_folder_with_files_that_are_not_ours(self, place: Path, instance: str | None) -> None:
+        (place / "data").mkdir(parents=True)
+        (place / "data" / "thesis.tex").write_text("ten years of work")
+        with pytest.raises(WrongInstance, match="was not made by tusd-py"):
+            Layout(place).open(instance)
+        assert files_below(place) == {"data/thesis.tex": b"ten years of work"}
+
+    def test_a_new_state_beside_old_uploads(self, place: Path) -> None:
+        first = Layout(place)
+        first.open(None)
+        first.make_shard(first.file("a").parent)
+        with pytest.raises(WrongInstance, match="database was lost or moved"):
+            Layout(place).open(None)
+
+    def test_the_state_of_another_place(self, place: Path) -> None:
+        Layout(place).open("mine")
+        with pytest.raises(WrongInstance, match="belongs to another state"):
+            Layout(place).open("another")
+
+    @pytest.mark.parametrize("instance", [None, "mine"])
+    def test_a_start_that_was_killed_while_it_wrote_the_mark(
+        self, place: Path, instance: str | None
+    ) -> None:
+        (place / "data").mkdir(parents=True)
+        (place / "data" / ".instance.0123").touch()
+        found = Layout(place).open(instance)
+        assert Layout(place).open(None) == found
+
+    @pytest.mark.parametrize(("instance", "fits"), [(None, True), ("theirs", True), ("my", False)])
+    def test_two_processes_start_at_once(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, instance: str | None, fits: bool
+    ) -> None:
+        """The other one writes the mark between our look and our own."""
+        link = os.link
+
+        def late(source: Path, target: Path) -> None:
+            target.write_text("theirs\n")
+            link(source, target)
+
+        monkeypatch.setattr(os, "link", late)
+        if fits:
+            assert Layout(place).open(instance) == "theirs"
+        else:
+            with pytest.raises(WrongInstance):
+                Layout(place).open(instance)
+        assert files_below(place) == {"data/.instance": b"theirs\n"}
+
+    def test_the_other_process_was_between_our_two_looks(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        exists = Path.exists
+
+        def late(path: Path) -> bool:
+            found = exists(path)
+            if path.name == ".instance" and not found:
+                path.write_text("theirs\n")
+            return found
+
+        monkeypatch.setattr(Path, "exists", late)
+        assert Layout(place).open(None) == "theirs"
+
+
+class TestShards:
+    def test_spread_evenly_and_for_good(self, place: Path) -> None:
+        made = Layout(place)
+        shards = {made.file(f"upload-{number}").parent.name for number in range(1000)}
+        assert len(shards) > 800
+        assert all(len(shard) == 3 for shard in shards)
+        assert made.file("a") == place / "data" / "1e1" / "a", "files of older releases are found"
+
+    def test_one_whose_sync_failed_is_synced_before_it_is_used(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = Layout(place)
+        made.open(None)
+        shard = made.file("a").parent
+        with monkeypatch.context() as patched:
+
+            def failing(descriptor: int) -> None:
+                raise OSError(errno.EIO, "")
+
+            patched.setattr(os, "fsync", failing)
+            with pytest.raises(StorageFailed):
+                made.make_shard(shard)
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        made.make_shard(shard)
+        assert len(synced) == 1
+        made.make_shard(shard)
+        assert len(synced) == 1
+
+
+class TestStrays:
+    async def test_only_files_that_look_like_ours_where_ours_would_lie(
+        self, storage: DiskStorage, place: Path
+    ) -> None:
+        data = place / "data"
+        for name in ("a", "b.c~d"):
+            await store(storage, replace(UPLOAD, id=name), b"abc")
+        shard = storage.locate(UPLOAD).parent
+        (shard / "in another shard").touch()
+        (shard / "elsewhere").touch()
+        (shard / ".hidden").touch()
+        (shard / ("x" * 129)).touch()
+        (shard / "naïve").touch()
+        (data / "not-in-a-shard").touch()
+        folder = storage.locate(replace(UPLOAD, id="folder"))
+        folder.mkdir(parents=True)
+        link = storage.locate(replace(UPLOAD, id="link"))
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(storage.locate(UPLOAD))
+        assert await strays(storage) == ["a", "b.c~d"]
+
+    async def test_what_was_touched_lately_is_let_be(self, storage: DiskStorage) -> None:
+        await store(storage, UPLOAD, b"abc")
+        touched = storage.locate(UPLOAD).stat().st_mtime
+        assert await strays(storage, touched) == []
+        assert await strays(storage, touched + 1) == ["a"]
+
+    async def test_what_goes_while_it_is_looked_at(
+        self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            await store(storage, replace(UPLOAD, id=f"a{number}"), b"abc")
+        lstat = Path.lstat
+
+        def late(path: Path) -> os.stat_result:
+            if path.name == "a1":
+                path.unlink()
+            return lstat(path)
+
+        monkeypatch.setattr(Path, "lstat", late)
+        assert await strays(storage) == ["a0", "a2"]
+
+
+class TestQuarantine:
+    async def test_its_age_counts_from_then(self, storage: DiskStorage, place: Path) -> None:
+        await store(storage, UPLOAD, b"abc")
+        os.utime(storage.locate(UPLOAD), (1.0, 1.0))
+        assert await storage.quarantine("a") == 3
+        assert files_below(place / "quarantine") == {"a": b"abc"}
+        set_aside = (place / "quarantine" / "a").stat().st_mtime
+        assert set_aside > (place / "data" / ".instance").stat().st_mtime - HOUR
+        assert await storage.empty_quarantine(set_aside - HOUR) == 0
+        assert await storage.empty_quarantine(set_aside) == 0
+        assert await storage.empty_quarantine(set_aside + 1) == 3
+
+    async def test_what_was_not_set_aside_by_us_is_let_be(
+        self, storage: DiskStorage, place: Path
+    ) -> None:
+        await store(storage, UPLOAD, b"abc")
+        await storage.quarantine("a")
+        quarantine = place / "quarantine"
+        (quarantine / "folder").mkdir()
+        (quarantine / "read me.txt").write_text("kept")
+        (quarantine / "link").symlink_to(place / "data" / ".instance")
+        (quarantine / "dangling").symlink_to("nowhere")
+        assert await storage.empty_quarantine(FAR_FUTURE) == 3
+        left = sorted(path.name for path in quarantine.iterdir())
+        assert left == ["dangling", "folder", "link", "read me.txt"]
+
+    async def test_two_sweepers(
+        self, storage: DiskStorage, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await store(storage, UPLOAD, b"abc")
+        await storage.quarantine("a")
+        found = layout._stat_of_file
+
+        def late(path: Path) -> os.stat_result | None:
+            stat = found(path)
+            path.unlink()
+            return stat
+
+        monkeypatch.setattr(layout, "_stat_of_file", late)
+        await storage.empty_quarantine(FAR_FUTURE)
+        assert files_below(place / "quarantine") == {}
