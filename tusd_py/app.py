@@ -3,13 +3,23 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tusd_py.asgi.mounting import TusRoute
+from tusd_py.asgi.mounting import (
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    TusRoute,
+    beside,
+    no_lifespan,
+    serve_lifespan,
+    with_slashes,
+)
 from tusd_py.asgi.routes import HttpSettings, TusRoutes
 from tusd_py.body import Reason
 from tusd_py.engine.keeper import flush, keep
@@ -37,12 +47,6 @@ from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
 
 logger = logging.getLogger("tusd_py")
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SWEEP_EVERY = 600.0
 _SWEEPER = "sweeper!"
@@ -129,6 +133,7 @@ class TusApp:
             fsync=Fsync(fsync),
             timing=self._settings.timing,
         )
+        self._base_path = with_slashes(self._settings.base_path)
         self._routes = TusRoutes(self.services, self._settings.http)
         self._opening: asyncio.Task[None] | None = None
         self._background: list[asyncio.Task[None]] = []
@@ -140,10 +145,10 @@ class TusApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection: `http` or `lifespan`."""
         if scope["type"] == "lifespan":
-            await self._serve_lifespan(receive, send)
+            await serve_lifespan(self.lifespan, no_lifespan, scope, receive, send)
         elif scope["type"] == "http":
             await self._ready()
-            await self._routes.answer(*_located(scope, receive, send, self._settings.base_path))
+            await self._routes.answer(*_located(scope, receive, send, self._base_path))
         else:
             raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
 
@@ -251,20 +256,20 @@ class TusApp:
 
         Args:
             app: A Starlette or FastAPI application, which gets a route; or any other ASGI
-                application, such as Django's.
+                application, such as Litestar's or Django's.
             path: Such as `/files`.
 
         Returns:
             The application to serve: `app` itself if it got a route, and otherwise a new one that
-            passes on to `app` whatever does not lie under `path`, and runs our lifespan.
+            passes on to `app` whatever does not lie under `path`, and runs both lifespans.
         """
-        prefix = "/" + path.strip("/")
+        prefix = with_slashes(path).rstrip("/")
         routes = getattr(getattr(app, "router", None), "routes", None)
         if isinstance(routes, list):
             routes.insert(0, TusRoute(prefix, self))
             mounted: ASGIApp = app
             return mounted
-        return beside(self, app, prefix)
+        return beside(self, self.lifespan, app, prefix)
 
     async def _ready(self) -> None:
         if self._opening is None:
@@ -276,12 +281,16 @@ class TusApp:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        instance = await self.state.open()
-        trust_unsynced = self.services.fsync is Fsync.NEVER
-        found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
-        if instance is None:
-            await self.state.tie(found)
-        self.services.tells = await self.state.has_listener()
+        try:
+            instance = await self.state.open()
+            trust_unsynced = self.services.fsync is Fsync.NEVER
+            found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+            if instance is None:
+                await self.state.tie(found)
+            self.services.tells = await self.state.has_listener()
+        except BaseException:
+            await self.state.close()
+            raise
 
     async def _sweep_now_and_then(self) -> None:
         while True:
@@ -306,18 +315,6 @@ class TusApp:
         task.add_done_callback(_report)
         self._background.append(task)
 
-    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self.start()
-        except Exception as error:  # the root of the lifespan: the server reports it
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
 
 def _report(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
@@ -336,26 +333,3 @@ def _located(
     if root and path != root and not path.startswith(root + "/"):
         scope = {**scope, "path": root + path}
     return scope, receive, send, root + base_path
-
-
-def beside(tus: TusApp, app: ASGIApp, prefix: str) -> ASGIApp:
-    """Both applications behind one door.
-
-    Args:
-        tus: Gets what lies at or under `prefix`, and the lifespan.
-        app: Gets everything else.
-        prefix: A path without a slash at its end.
-    """
-
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await tus(scope, receive, send)
-            return
-        path = scope.get("path", "")
-        if scope["type"] == "http" and (path == prefix or path.startswith(prefix + "/")):
-            scope = {**scope, "root_path": scope.get("root_path", "") + prefix}
-            await tus(scope, receive, send)
-            return
-        await app(scope, receive, send)
-
-    return dispatch

@@ -5,6 +5,7 @@ import datetime
 import functools
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
-import tusd_py
+from tusd_py import __version__
 from tusd_py.app import TusApp
 from tusd_py.client.command import upload
 from tusd_py.config import build_size, parse_duration, parse_size
@@ -24,6 +25,7 @@ from tusd_py.wiring import (
     UploadSettings,
     back_up,
     configure_logging,
+    explain,
     list_uploads,
     opened,
     serve,
@@ -74,13 +76,22 @@ def _flag(name: str, **kwargs: Any) -> Callable[[Callable[P, T]], Callable[P, T]
 def _place(command: Callable[P, T]) -> Callable[P, T]:
     """The options that say where a deployment lies."""
     for option in (
-        _flag("--file-template", help="Where finished files lie below files/.", metavar="PATH"),
-        _flag("--state-dir", type=click.Path(path_type=Path), help="[default: UPLOAD_DIR/state]"),
+        _flag(
+            "--file-template",
+            metavar="PATH",
+            help="Name of finished files below UPLOAD_DIR/files, such as "
+            "'{yyyy}/{mm}/{id}-{filename}'.  [default: they stay in UPLOAD_DIR/data]",
+        ),
+        _flag(
+            "--state-dir",
+            type=click.Path(path_type=Path),
+            help="Folder of the database, on a local disk.  [default: UPLOAD_DIR/state]",
+        ),
         _flag(
             "--upload-dir",
             type=click.Path(path_type=Path),
             default=Path("data"),
-            help="Where everything is kept.",
+            help="Folder of all uploads, finished or not.",
         ),
     ):
         command = option(command)
@@ -95,9 +106,7 @@ def _told(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except EXPECTED as error:
-            cause = error.__cause__
-            more = f" ({cause})" if cause is not None and not isinstance(cause, OSError) else ""
-            raise click.ClickException(f"{error}{more}") from error
+            raise click.ClickException(explain(error)) from error
 
     return wrapped
 
@@ -109,28 +118,39 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
         lines = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from error
-    values = {name.replace("-", "_"): value for name, value in lines.items()}
-    commands = {name: _names(command) for name, command in main.commands.items()}
-    unknown = sorted(set(values) - set().union(*commands.values()))
+    values = {name.replace("_", "-"): value for name, value in lines.items()}
+    flags = {name: _flags(command) for name, command in main.commands.items()}
+    unknown = sorted(set(values) - set().union(*flags.values()))
     if unknown:
         raise click.BadParameter(f"{path} has {unknown[0]!r}, which is no flag of any command")
     context.default_map = {
-        command: {name: _as_text(values[name]) for name in values.keys() & names}
-        for command, names in commands.items()
+        command: {
+            str(known[flag].name): _checked(path, flag, values[flag], known[flag])
+            for flag in values.keys() & known.keys()
+        }
+        for command, known in flags.items()
     }
     return path
 
 
-def _names(command: click.Command) -> set[str]:
-    return {param.name for param in command.params if param.name and param.name != "upload"}
+def _flags(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command, by flag without its dashes."""
+    options = (param for param in command.params if isinstance(param, click.Option))
+    return {flag.lstrip("-"): option for option in options for flag in option.opts}
 
 
-def _as_text(value: object) -> object:
-    return value if isinstance(value, bool | list) else str(value)
+def _checked(path: Path, flag: str, value: object, option: click.Option) -> object:
+    """A value of the file, in a shape that its flag can be given in."""
+    if isinstance(value, list) and option.multiple:
+        return [str(entry) for entry in value]
+    if isinstance(value, dict | list) or isinstance(value, bool) is not option.is_flag:
+        wanted = "true or false" if option.is_flag else "text or a number"
+        raise click.BadParameter(f"{path}: {flag} must be {wanted}")
+    return value if option.is_flag else str(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(tusd_py.__version__, prog_name="tusd-py")
+@click.version_option(__version__, prog_name="tusd-py")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -139,7 +159,7 @@ def _as_text(value: object) -> object:
     callback=_read_config,
     expose_value=False,
     is_eager=True,
-    help="A TOML file with flags, without their dashes: max-size = '5GiB'.",
+    help="A TOML file with flags of any command, without their dashes: max-size = '5GiB'.",
 )
 def main() -> None:
     """A tus 1.0 server for resumable uploads that never loses a byte it acknowledged."""
@@ -149,27 +169,85 @@ main.add_command(upload)
 
 
 @main.command(name="serve")
-@_flag("--host", default="127.0.0.1", help="Listen here.")
-@_flag("--port", type=click.IntRange(0, 65_535), default=1080, help="0 for a free one.")
-@_flag("--unix-sock", type=click.Path(path_type=Path), help="Listen on this socket instead.")
-@_flag("--base-path", default="/files/", help="Where the uploads lie.")
+@_flag("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
+@_flag("--port", type=click.IntRange(0, 65_535), default=1080, help="0 picks a free one.")
+@_flag(
+    "--unix-sock",
+    type=click.Path(path_type=Path),
+    help="Listen on this Unix socket instead of a port.",
+)
+@_flag("--base-path", default="/files/", help="URL path that uploads are sent to.")
 @_place
-@_flag("--max-size", type=SIZE, default="none", help="Of one upload, such as 5GiB.")
-@_flag("--expire-after", type=EXPIRY, default="24h", help="Without an append; never.")
-@_flag("--fsync", type=click.Choice(FSYNC), default="complete", help="What outlives power loss.")
-@_flag("--behind-proxy", is_flag=True, help="Trust Forwarded and X-Forwarded-*.")
-@_flag("--cors-allow-origin", type=PATTERN, default="*", help="A pattern for the whole origin.")
-@_flag("--cors-allow-credentials", is_flag=True, help="Let pages send cookies.")
-@_flag("--cors-allow-headers", default="", help="Further headers, with commas.")
-@_flag("--network-timeout", type=DURATION, default="60s", help="Without a byte of a body.")
-@_flag("--acquire-lock-timeout", type=DURATION, default="20s", help="For a busy upload.")
-@_flag("--shutdown-timeout", type=DURATION, default="10s", help="From SIGTERM to the end.")
-@_flag("--metrics-path", default="/metrics", help="Empty for none.")
-@_flag("--log-format", type=click.Choice(["text", "json"]), default="text", help="On stderr.")
-@_flag("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@_flag("--max-size", type=SIZE, default="none", help="Largest upload, such as 500MB or 5GiB.")
+@_flag(
+    "--expire-after",
+    type=EXPIRY,
+    default="24h",
+    help="Remove an unfinished upload that got nothing for so long, such as 90m or 7d; or never.",
+)
+@_flag(
+    "--fsync",
+    type=click.Choice(FSYNC),
+    default="complete",
+    help="What a loss of power cannot take away again: nothing, complete uploads, or every "
+    "byte that was acknowledged.",
+)
+@_flag(
+    "--behind-proxy",
+    is_flag=True,
+    help="Take our public URL from Forwarded and X-Forwarded-*; only behind a proxy that sets "
+    "them.",
+)
+@_flag(
+    "--cors-allow-origin",
+    type=PATTERN,
+    default="*",
+    help="Web pages that may upload: * for all, or a regular expression for the whole origin.",
+)
+@_flag("--cors-allow-credentials", is_flag=True, help="Let those pages send cookies.")
+@_flag(
+    "--cors-allow-headers",
+    default="",
+    help="Further request headers that those pages may send, separated by commas.",
+)
+@_flag(
+    "--network-timeout",
+    type=DURATION,
+    default="60s",
+    help="End a request that brought no byte for so long; what came is kept.",
+)
+@_flag(
+    "--acquire-lock-timeout",
+    type=DURATION,
+    default="20s",
+    help="How long a request waits for another one on the same upload.",
+)
+@_flag(
+    "--shutdown-timeout",
+    type=DURATION,
+    default="10s",
+    help="How long the end may take, after SIGTERM or Ctrl-C.",
+)
+@_flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
+@_flag(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Of the log, which goes to stderr.",
+)
+@_flag(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="The least that is logged.",
+)
 @_told
 def serve_command(**flags: Any) -> None:
-    """Take uploads, until SIGTERM or Ctrl-C."""
+    """Take uploads, until SIGTERM or Ctrl-C.
+
+    The first line of output tells the URL that a tus client needs. A flag goes before its
+    environment variable, and that before the file of `tusd-py --config`.
+    """
     configure_logging(flags["log_format"], flags["log_level"])
     place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
     server = ServerSettings(
@@ -190,7 +268,11 @@ def serve_command(**flags: Any) -> None:
 def cleanup(
     upload_dir: Path, state_dir: Path | None, file_template: str | None, dry_run: bool
 ) -> None:
-    """Remove expired uploads and stray files; safe beside a running server."""
+    """Remove expired uploads and stray files.
+
+    A running server does this by itself every ten minutes; it is safe beside one. Finished files
+    are never touched. Files that no record knows are set aside for a week first.
+    """
     place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:
@@ -213,7 +295,11 @@ def cleanup(
 @click.option("as_json", "--json", is_flag=True, help="One JSON object a line.")
 @_told
 def ls(upload_dir: Path, state_dir: Path | None, file_template: str | None, as_json: bool) -> None:
-    """List uploads: how far they are, where they lie, when they expire."""
+    """List uploads.
+
+    A line has the id, the phase, the bytes so far and in all, the file's name, when it expires, and
+    where it lies.
+    """
     place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:
@@ -227,9 +313,17 @@ def _row(line: dict[str, Any]) -> str:
     length, expires_at = line["length"], line["expires_at"]
     of = "?" if length is None else build_size(length)
     when = "" if expires_at is None else f"expires {_moment(expires_at)}"
-    name = line["filename"].encode("unicode_escape").decode("ascii") or "-"
-    columns = (line["id"], line["phase"], f"{build_size(line['offset'])} of {of}", name, when)
-    return "  ".join((*filter(None, columns), line["path"] or ""))
+    name, path = _printable(line["filename"]) or "-", _printable(line["path"] or "")
+    columns = (line["id"], line["phase"], f"{build_size(line['offset'])} of {of}", name, when, path)
+    return "  ".join(filter(None, columns))
+
+
+def _printable(text: str) -> str:
+    """Text that a client chose, without what could steer the terminal or start a line."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    # A terminal that knows fewer characters than the text gets escapes, and not an error.
+    encoding = sys.stdout.encoding or "utf-8"
+    return "".join(shown).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _moment(seconds: float) -> str:
@@ -243,7 +337,10 @@ def _moment(seconds: float) -> str:
 def backup(
     upload_dir: Path, state_dir: Path | None, file_template: str | None, directory: Path
 ) -> None:
-    """Copy everything to DIR, consistently, while servers run; DIR can be served as it is."""
+    """Copy everything to DIR, while servers run.
+
+    DIR must be new or empty. It can be served as it is: `tusd-py serve --upload-dir DIR`.
+    """
     place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:

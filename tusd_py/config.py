@@ -32,7 +32,7 @@ def parse_size(text: str) -> int:
     """
     found = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(found[2].lower()) if found else None
-    if found is None or unit is None:
+    if found is None or unit is None or ("." in found[1] and unit == 1):
         raise ValueError(f"{text!r} is not a size; write bytes, or a unit as in 500MB or 5GiB")
     return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 

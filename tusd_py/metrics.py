@@ -1,6 +1,6 @@
 """What operators watch, for Prometheus; the names are tusd's where tusd has one."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from tusd_py.hooks.events import (
@@ -28,19 +28,20 @@ class Metrics:
             ["status", "code"],
             registry=registry,
         )
-        self._bytes = Counter(
+        # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
+        self._bytes = Gauge(
             "tusd_bytes_received", "Bytes that were stored and count.", registry=registry
         )
-        self._created = Counter(
+        self._created = Gauge(
             "tusd_uploads_created", "Uploads that were created.", registry=registry
         )
-        self._finished = Counter(
+        self._finished = Gauge(
             "tusd_uploads_finished", "Uploads that are complete.", registry=registry
         )
-        self._terminated = Counter(
+        self._terminated = Gauge(
             "tusd_uploads_terminated", "Uploads terminated.", registry=registry
         )
-        self._expired = Counter(
+        self._expired = Gauge(
             "tusd_uploads_expired", "Uploads that ran out of time.", registry=registry
         )
         self._seconds = Histogram(

@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import socket
+import sqlite3
 import stat
 import sys
 import time
@@ -16,9 +17,10 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
-from tusd_py.app import ASGIApp, Settings, TusApp, beside
+from tusd_py.app import Settings, TusApp
+from tusd_py.asgi.mounting import ASGIApp, Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
-from tusd_py.asgi.site import build_site
+from tusd_py.asgi.site import HEALTH_PATH, build_site
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
@@ -42,14 +44,24 @@ EXPECTED = (
     WrongInstance,
     NewerDatabase,
     InvalidTemplate,
-    FileExistsError,
-    PermissionError,
-    NotADirectoryError,
+    OSError,
     TusError,
 )
-"""What an operator can mend: the message says how."""
+"""What an operator can mend; see `explain`."""
 
 FSYNC = tuple(mode.value for mode in Fsync)
+
+
+def explain(error: BaseException) -> str:
+    """One of `EXPECTED` in one line: what is wrong, and with what."""
+    cause = error.__cause__ if isinstance(error, TusError) else None
+    if isinstance(cause, sqlite3.Error):
+        return f"the state cannot be used: {cause}"
+    reason = cause or error
+    if isinstance(reason, OSError) and reason.strerror:
+        where = "" if reason.filename is None else f"{reason.filename}: "
+        return f"{where}{reason.strerror}"
+    return str(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +140,19 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
 
 
 def build_server_app(tus: TusApp, base_path: str, metrics_path: str | None) -> ASGIApp:
-    """The uploads under `base_path`, and the pages beside them."""
+    """The uploads under `base_path`, and the pages beside them; those go first at their paths."""
     metrics = Metrics()
     tus.add_observer(metrics.observe)
-    site = build_site(metrics, metrics_path, base_path)
-    return beside(tus, site, base_path)
+    endpoint = with_slashes(base_path)
+    shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
+    site = build_site(metrics, shown_at, endpoint)
+    both = beside(tus, tus.lifespan, site, endpoint.rstrip("/"))
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["path"] in (HEALTH_PATH, shown_at)
+        await (site if is_page else both)(scope, receive, send)
+
+    return dispatch
 
 
 class _Server(uvicorn.Server):
@@ -161,10 +181,11 @@ def serve(
         NewerDatabase: The state was made by a newer release.
         InvalidTemplate: The file template cannot be used.
         StorageFailed: The directory or the state cannot be used.
+        OSError: Likewise.
     """
-    base_path = "/" + "".join(f"{part}/" for part in uploads.base_path.split("/") if part)
     tus = build_app(place, uploads)
-    app = build_server_app(tus, base_path.rstrip("/"), server.metrics_path)
+    app = build_server_app(tus, uploads.base_path, server.metrics_path)
+    base_path = with_slashes(uploads.base_path)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(tus, app, server, lambda url: announce(url + base_path)))
 
@@ -176,7 +197,7 @@ async def _serve(
     try:
         await tus.start()
     except BaseException:
-        listening.close()
+        _close(listening, server.unix_sock)
         raise
     config = uvicorn.Config(
         app,
@@ -186,7 +207,8 @@ async def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=max(1, int(server.shutdown_timeout / 2)),
+        # A client that was told to stop is given two seconds to read it; see asgi/responding.py.
+        timeout_graceful_shutdown=max(1, int(server.shutdown_timeout * 3 / 4)),
     )
     uvicorn_server = _Server(config)
     ends_at = _end_on_signals(tus, uvicorn_server, server.shutdown_timeout)
@@ -195,8 +217,7 @@ async def _serve(
         await uvicorn_server.serve(sockets=[listening])
     finally:
         await tus.stop(within=max(0.5, ends_at() - time.monotonic() - 1.0))
-        if server.unix_sock is not None:
-            server.unix_sock.unlink(missing_ok=True)
+        _close(listening, server.unix_sock)
 
 
 def _end_on_signals(
@@ -225,9 +246,9 @@ def _listen(server: ServerSettings) -> tuple[socket.socket, str]:
         family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
         address = (server.host, server.port)
         listening = socket.create_server(address, family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:  # the latter for a host that no name can be
         where = server.unix_sock or f"{server.host}:{server.port}"
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise CannotListen(f"cannot listen on {where}: {reason}; choose another one") from error
     host = f"[{server.host}]" if ":" in server.host else server.host
     return listening, f"http://{host}:{listening.getsockname()[1]}"
@@ -247,6 +268,15 @@ def _listen_unix(path: Path) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _close(listening: socket.socket, unix_sock: Path | None) -> None:
+    """Stops listening; the next server's socket may lie at the same path already."""
+    listening.close()
+    if unix_sock is not None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(unix_sock)) != 0:
+                unix_sock.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -320,6 +350,8 @@ async def back_up(tus: TusApp, to: Path) -> BackupReport:
 
     Raises:
         FileExistsError: There is something in `to`.
+        StorageFull: There is no room for it.
+        StorageFailed: A file cannot be read, or the copy not be written.
     """
     state_file = await asyncio.to_thread(_new_folder, to) / tus.state.path.name
     await tus.state.backup(state_file)
@@ -350,12 +382,21 @@ async def _copy_one(
 ) -> None:
     if not (upload.is_unfinished or upload.path):
         return
+    where = tus.storage.locate(upload)
     try:
         await tus.storage.copy_out(upload, storage)
     except StorageFailed:
-        report.skipped += 1
-        await state.delete(upload)
-        return
+        if await asyncio.to_thread(where.exists):
+            raise
+        moved = await tus.state.load(upload.id)
+        if moved is None or not moved.path or tus.storage.locate(moved) == where:
+            report.skipped += 1
+            await state.delete(upload)
+            return
+        # It was finished meanwhile, and lies where the template says.
+        await tus.storage.copy_out(moved, storage)
+        moved = replace(moved, generation=upload.generation)
+        upload = await state.commit(moved, durable=True)
     report.copied += 1
     report.bytes_copied += upload.upload_offset
     if upload.phase is Phase.RECEIVING and not upload.is_final:

@@ -9,6 +9,8 @@ from starlette.routing import Route
 
 from tusd_py.metrics import Metrics
 
+HEALTH_PATH = "/healthz"
+
 Page = Callable[[Request], Awaitable[Response]]
 
 
@@ -20,9 +22,9 @@ def build_site(metrics: Metrics, metrics_path: str | None, endpoint: str) -> Sta
         metrics_path: Such as `/metrics`, None for none.
         endpoint: The path of the uploads, for whoever looks at `/`.
     """
-    routes = [Route("/healthz", _always("ok\n")), Route("/", _always(_hint(endpoint)))]
+    routes = [Route(HEALTH_PATH, _always("ok\n")), Route("/", _always(_hint(endpoint)))]
     if metrics_path is not None:
-        routes.append(Route(metrics_path, _metrics(metrics)))
+        routes.insert(0, Route(metrics_path, _metrics(metrics)))
     return Starlette(routes=routes)
 
 

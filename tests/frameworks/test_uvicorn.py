@@ -1,0 +1,33 @@
+"""FastAPI in a real uvicorn, below a root path."""
+
+import os
+from pathlib import Path
+
+import httpx
+
+from tests.frameworks.journey import BYTES, TUS
+from tests.frameworks.uvicorned import uvicorned
+
+
+def test_fastapi_in_uvicorn(tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    with (
+        uvicorned(tmp_path / "uploads", "--root-path", "/app") as base,
+        httpx.Client(headers=TUS) as client,
+    ):
+        for endpoint in ("/api/files", "/api/files/"):
+            created = client.post(base + endpoint, headers={"Upload-Length": str(len(content))})
+            url = created.headers["Location"]
+            # The proxy in front takes /app away; here there is none.
+            assert url.startswith(f"{base}/app/api/files/")
+            url = url.replace("/app/", "/")
+            begun = client.patch(
+                url, content=content[:1_000_000], headers=BYTES | {"Upload-Offset": "0"}
+            )
+            assert (begun.status_code, begun.headers["Upload-Offset"]) == (204, "1000000")
+            done = client.patch(
+                url, content=content[1_000_000:], headers=BYTES | {"Upload-Offset": "1000000"}
+            )
+            assert (done.status_code, done.headers["X-Name"]) == (204, url.rpartition("/")[2])
+            assert client.get(url).content == content
+        assert "without its lifespan" not in (tmp_path / "uploads.log").read_text()

@@ -1,0 +1,327 @@
+"""`TusApp` for those who embed it: opening, closing, sweeping, and what goes wrong in between."""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.frameworks.hosts import alive, browser
+from tests.frameworks.journey import BYTES, TUS, ask, create
+from tusd_py import (
+    DiskStorage,
+    EndedUpload,
+    FinishedUpload,
+    Fsync,
+    HttpSettings,
+    NewerDatabase,
+    Settings,
+    Timing,
+    TusApp,
+    WrongInstance,
+)
+from tusd_py.app import _report
+from tusd_py.hooks.events import Observed, UploadCreated
+from tusd_py.protocol.errors import StorageFailed
+
+pytestmark = pytest.mark.anyio
+
+
+async def eventually(what: str, holds: Callable[[], object], within: float = 10.0) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate() if "tusd-py" in thread.name)
+
+
+async def test_served_as_it_is(tmp_path: Path) -> None:
+    """`uvicorn module:tus`, without any framework."""
+    tus = TusApp(DiskStorage(tmp_path))
+    async with alive(tus), browser(tus) as client:
+        url = await create(client, "/", 3)
+        await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+        assert (await client.get(url)).content == b"abc"
+    assert threads() == []
+
+
+async def test_below_a_root_path_that_a_framework_has_cut_off(tmp_path: Path) -> None:
+    """Some mounts take their path out of `path`: the URL has it nevertheless."""
+    tus = TusApp(DiskStorage(tmp_path))
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"].removeprefix("/mounted")
+        await tus({**scope, "path": path, "root_path": "/mounted"}, receive, send)
+
+    async with tus.lifespan(), browser(cut) as client:
+        url = await create(client, "/mounted/", 3)
+        await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+        assert (await client.get(url)).content == b"abc"
+
+
+async def test_the_settings_reach_their_rooms(tmp_path: Path) -> None:
+    tus = TusApp(
+        DiskStorage(tmp_path / "bytes"),
+        max_size=100,
+        expire_after=None,
+        fsync="always",
+        settings=Settings(
+            state_dir=tmp_path / "state", max_metadata=10, timing=Timing(acquire_lock=7.0)
+        ),
+    )
+    async with alive(tus), browser(tus) as client:
+        assert (await client.options("/")).headers["Tus-Max-Size"] == "100"
+        await ask(client, "POST", "/", expect=413, Upload_Length="101")
+        await ask(client, "POST", "/", expect=400, Upload_Length="1", Upload_Metadata="a " * 9)
+        created = await ask(client, "POST", "/", expect=201, Upload_Length="1")
+        assert "Upload-Expires" not in created.headers
+    assert (tmp_path / "state/tusd-py.sqlite3").exists()
+    assert not (tmp_path / "bytes/state").exists()
+    assert (tus.services.fsync, tus.services.timing.acquire_lock) == (Fsync.ALWAYS, 7.0)
+
+
+def test_a_fsync_mode_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sometimes"):
+        TusApp(DiskStorage(tmp_path), fsync="sometimes")
+
+
+async def test_it_can_be_started_again(tmp_path: Path) -> None:
+    """Test suites and reloaders enter the same lifespan several times."""
+    tus = TusApp(DiskStorage(tmp_path))
+    urls = []
+    for _ in range(3):
+        async with tus.lifespan(), browser(tus) as client:
+            urls.append(await create(client, "/", 3))
+            for url in urls:
+                await ask(client, "HEAD", url, expect=200)
+        assert threads() == []
+
+
+@pytest.mark.parametrize("wrong", ["foreign", "newer", "rubbish"])
+async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, wrong: str) -> None:
+    tus = TusApp(DiskStorage(tmp_path))
+    (tmp_path / "state").mkdir()
+    expected: type[Exception] = WrongInstance
+    if wrong == "foreign":
+        (tmp_path / "data/photos").mkdir(parents=True)
+    elif wrong == "newer":
+        expected = NewerDatabase
+        with sqlite3.connect(tus.state.path) as connection:
+            connection.execute("PRAGMA user_version=99")
+        connection.close()
+    else:
+        expected = StorageFailed
+        tus.state.path.write_bytes(b"rubbish" * 1000)
+    with pytest.raises(expected):
+        async with tus.lifespan():
+            raise AssertionError("it started")
+    assert threads() == []
+
+
+async def test_requests_that_come_first_at_once_open_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tus = TusApp(DiskStorage(tmp_path))
+    async with browser(tus) as client:
+        await asyncio.gather(*(create(client, "/", 3) for _ in range(10)))
+    assert caplog.text.count("without its lifespan") == 1
+    assert len(threads()) == 2
+    await tus.stop()
+    assert threads() == []
+
+
+async def test_observers_are_told(tmp_path: Path) -> None:
+    tus, seen = TusApp(DiskStorage(tmp_path)), list[Observed]()
+    tus.add_observer(seen.append)
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 3)
+    assert UploadCreated(upload_id=url.rpartition("/")[2]) in seen
+
+
+async def test_expired_uploads_are_swept_from_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An embedder has no cron job: the lifespan alone must keep the disk from filling up."""
+    caplog.set_level(logging.DEBUG, "tusd_py")
+    told: list[EndedUpload] = []
+
+    async def on_terminate(ended: EndedUpload) -> None:
+        told.append(ended)
+
+    tus = TusApp(DiskStorage(tmp_path), expire_after=0.2, on_terminate=on_terminate)
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 10)
+        await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+    await asyncio.sleep(0.2)
+    async with tus.lifespan():
+        await eventually("it was never swept", lambda: not list(tmp_path.glob("data/*/*")))
+        await eventually("nobody was told", lambda: told)
+        await eventually("it was not logged", lambda: "swept 1 expired uploads" in caplog.text)
+    assert (told[0].id, told[0].phase.value) == (url.rpartition("/")[2], "expired")
+
+
+async def test_of_two_processes_one_sweeps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "tusd_py")
+    one, other = TusApp(DiskStorage(tmp_path)), TusApp(DiskStorage(tmp_path))
+    await one.open()
+    async with one.services.locks.attempt("sweeper!"), other.lifespan():
+        await eventually("it swept too", lambda: "another process sweeps" in caplog.text)
+    await one.stop()
+
+
+async def test_a_sweep_that_fails_does_not_end_the_sweeping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tus, calls = TusApp(DiskStorage(tmp_path)), list[float]()
+
+    async def expired(now: float, after: str, limit: int) -> list[str]:
+        calls.append(now)
+        raise StorageFailed
+
+    monkeypatch.setattr(tus.state, "expired", expired)
+    monkeypatch.setattr("tusd_py.app._SWEEP_EVERY", 0.01)
+    async with tus.lifespan():
+        await eventually("it gave up", lambda: len(calls) > 1)
+    assert "the sweep failed; it is tried again" in caplog.text
+
+
+async def test_a_background_task_that_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> None:
+        raise RuntimeError("a defect")
+
+    task = asyncio.create_task(broken())
+    await asyncio.wait({task})
+    _report(task)
+    assert "a task in the background ended" in caplog.text
+    assert "a defect" in caplog.text
+
+
+async def test_sweep_by_hand_without_a_lifespan(tmp_path: Path) -> None:
+    tus = TusApp(DiskStorage(tmp_path), expire_after=-1.0)
+    async with browser(tus) as client:
+        await client.post("/", headers=TUS | {"Upload-Length": "5"})
+    announced = await tus.sweep(dry_run=True)
+    report = await tus.sweep()
+    assert len(report.expired) == 1
+    assert announced.expired == report.expired
+    await tus.stop()
+
+
+async def test_interrupt_ends_an_append_and_keeps_what_came(tmp_path: Path) -> None:
+    """A deployment: what is under way is kept, and the client is told to come again."""
+    tus = TusApp(DiskStorage(tmp_path))
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 10)
+        incoming: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        incoming.put_nowait({"type": "http.request", "body": b"abc", "more_body": True})
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        headers = TUS | BYTES | {"Upload-Offset": "0", "Content-Length": "10"}
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "PATCH",
+            "path": httpx.URL(url).path,
+            "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
+        }
+        request = asyncio.create_task(tus(scope, incoming.get, send))
+        await eventually(
+            "no bytes came", lambda: any(p.stat().st_size for p in tmp_path.glob("data/*/*"))
+        )
+        tus.interrupt()
+        await eventually("it goes on", lambda: sent)
+        incoming.put_nowait({"type": "http.disconnect"})
+        await request
+        assert sent[0]["status"] == 503
+        await ask(client, "POST", "/", expect=503, Upload_Length="3")
+        await ask(client, "HEAD", url, expect=423)
+    async with tus.lifespan(), browser(tus) as client:
+        found = await ask(client, "HEAD", url, expect=200)
+        assert found.headers["Upload-Offset"] == "3"
+
+
+async def test_the_end_waits_for_a_finish_that_is_under_way(tmp_path: Path) -> None:
+    """Else `on_finish` would run twice for a deployment that is restarted at the wrong moment."""
+    ended = []
+
+    async def on_finish(upload: FinishedUpload) -> None:
+        await asyncio.sleep(0.1)
+        ended.append(upload.id)
+
+    tus = TusApp(DiskStorage(tmp_path), on_finish=on_finish)
+    async with tus.lifespan(), browser(tus) as client:
+        part = await ask(
+            client, "POST", "/", expect=201, Upload_Length="3", Upload_Concat="partial"
+        )
+        final = await ask(
+            client,
+            "POST",
+            "/",
+            expect=201,
+            Upload_Concat=f"final;{part.headers['Location']}",
+        )
+        await ask(client, "PATCH", part.headers["Location"], b"abc", expect=204, Upload_Offset="0")
+    assert ended == [final.headers["Location"].rpartition("/")[2]]
+
+
+async def test_a_finish_that_takes_too_long_is_taken_up_by_the_next_start(tmp_path: Path) -> None:
+    calls = []
+    slow = True
+
+    async def on_finish(upload: FinishedUpload) -> None:
+        calls.append(upload.id)
+        if slow:
+            await asyncio.sleep(60)
+
+    tus = TusApp(DiskStorage(tmp_path), on_finish=on_finish)
+    await tus.start()
+    async with browser(tus) as client:
+        sending = asyncio.create_task(
+            client.post(
+                "/",
+                headers=TUS | {"Upload-Length": "0"},
+            )
+        )
+        await eventually("it was not called", lambda: calls)
+        await tus.stop(within=0.05)
+        await asyncio.wait({sending})
+    slow = False
+    await tus.start()
+    await eventually("it was not called again", lambda: len(calls) == 2)
+    await tus.stop()
+    assert calls[0] == calls[1]
+
+
+async def test_http_settings_say_how_long_a_silent_client_is_waited_for(tmp_path: Path) -> None:
+    tus = TusApp(DiskStorage(tmp_path), settings=Settings(http=HttpSettings(network_timeout=0.05)))
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 10)
+
+        async def silent() -> AsyncIterator[bytes]:
+            yield b"abc"
+            await asyncio.sleep(1.0)
+            yield b"defghij"
+
+        headers = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+        begun = time.monotonic()
+        sent = await client.patch(
+            url, content=silent(), headers=TUS | headers | {"Content-Length": "10"}
+        )
+        assert sent.status_code == 503
+        assert "ERR_READ_TIMEOUT" in sent.text
+        assert time.monotonic() - begun < 5
+        assert (await ask(client, "HEAD", url, expect=200)).headers["Upload-Offset"] == "3"

@@ -1,0 +1,289 @@
+"""The implementations put together, where the command line does not show it."""
+
+import json
+import logging
+import socket
+import sqlite3
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.frameworks.hosts import alive, browser
+from tests.frameworks.journey import ask, create
+from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
+from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.storage.disk import DiskStorage
+from tusd_py.wiring import (
+    CannotListen,
+    Place,
+    ServerSettings,
+    UploadSettings,
+    _close,
+    _listen,
+    back_up,
+    build_app,
+    build_server_app,
+    configure_logging,
+    explain,
+    list_uploads,
+    opened,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+EXPLAINED = [
+    (CannotListen("cannot listen on x"), "cannot listen on x"),
+    (WrongInstance("not ours"), "not ours"),
+    (NewerDatabase("too new"), "too new"),
+    (InvalidTemplate("no {id}"), "no {id}"),
+    (FileExistsError("x is not empty"), "x is not empty"),
+    (PermissionError(13, "Permission denied", "/x"), "/x: Permission denied"),
+    (OSError(28, "No space left on device"), "No space left on device"),
+    (caused(StorageFailed(), OSError(5, "Input/output error", "/x")), "/x: Input/output error"),
+    (
+        caused(StorageFailed(), sqlite3.OperationalError("disk I/O error")),
+        "the state cannot be used: disk I/O error",
+    ),
+    (caused(StorageFull(), OSError(28, "No space left on device")), "No space left on device"),
+    (caused(CannotListen("cannot listen"), OSError(98, "in use")), "cannot listen"),
+    (StorageFull(), str(StorageFull())),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), EXPLAINED)
+def test_an_error_in_one_line_names_what_is_wrong(error: Exception, text: str) -> None:
+    assert explain(error) == text
+
+
+async def test_upload_settings_arrive_in_the_application(tmp_path: Path) -> None:
+    uploads = UploadSettings(
+        max_size=7,
+        expire_after=None,
+        fsync="never",
+        behind_proxy=True,
+        network_timeout=1.5,
+        acquire_lock_timeout=2.5,
+        cors_allow_origin="https://a",
+        cors_allow_credentials=True,
+        cors_allow_headers="X-A",
+    )
+    tus = build_app(Place(upload_dir=tmp_path, state_dir=tmp_path / "s"), uploads)
+    services = tus.services
+    assert (services.limits.max_size, services.limits.expire_after) == (7, None)
+    assert (services.fsync.value, services.timing.acquire_lock) == ("never", 2.5)
+    assert tus.state.path == tmp_path / "s/tusd-py.sqlite3"
+    settings = uploads.for_app(tmp_path / "s")
+    assert (settings.http.behind_proxy, settings.http.network_timeout) == (True, 1.5)
+    cors = settings.http.cors
+    assert (cors.allow_origin, cors.allow_credentials, cors.allow_headers) == (
+        "https://a",
+        True,
+        "X-A",
+    )
+
+
+@pytest.mark.parametrize("base_path", ["files", "/files", "/files/", "//files//"])
+async def test_pages_beside_the_uploads(tmp_path: Path, base_path: str) -> None:
+    app = build_server_app(
+        build_app(Place(upload_dir=tmp_path), UploadSettings()), base_path, "metrics"
+    )
+    async with alive(app), browser(app) as client:
+        await create(client, "/files", 3)
+        assert "tusd_uploads_created 1.0" in (await client.get("/metrics")).text
+        assert (await client.get("/healthz")).text == "ok\n"
+        assert (await client.head("/healthz")).status_code == 200
+        assert "to /files/" in (await client.get("/")).text
+        assert (await client.get("/other")).status_code == 404
+        assert (await client.post("/healthz")).status_code == 405
+
+
+async def test_pages_go_before_uploads_at_the_same_path(tmp_path: Path) -> None:
+    """A load balancer asks `/healthz` whatever the base path is."""
+    app = build_server_app(
+        build_app(Place(upload_dir=tmp_path), UploadSettings()), "/", "/up/metrics"
+    )
+    async with alive(app), browser(app) as client:
+        await create(client, "/", 3)
+        assert (await client.get("/healthz")).text == "ok\n"
+        assert "tusd_uploads_created 1.0" in (await client.get("/up/metrics")).text
+
+
+@pytest.mark.parametrize("metrics_path", [None, "/", "//"])
+async def test_metrics_nowhere_and_at_the_root(tmp_path: Path, metrics_path: str | None) -> None:
+    app = build_server_app(
+        build_app(Place(upload_dir=tmp_path), UploadSettings()), "/files", metrics_path
+    )
+    async with alive(app), browser(app) as client:
+        text = (await client.get("/")).text
+        assert ("tusd_bytes_received" in text) is (metrics_path is not None)
+        assert (await client.get("/metrics")).status_code == 404
+
+
+def test_listening_on_ipv6(tmp_path: Path) -> None:
+    try:
+        listening, url = _listen(ServerSettings(host="::1", port=0))
+    except CannotListen as refused:
+        pytest.skip(str(refused))
+    port = listening.getsockname()[1]
+    listening.close()
+    assert url == f"http://[::1]:{port}"
+
+
+def test_the_next_servers_socket_is_left_alone(tmp_path: Path) -> None:
+    """A supervisor may start the next before the last has ended."""
+    path = tmp_path / "sock"
+    first, _ = _listen(ServerSettings(unix_sock=path))
+    first.close()
+    second, _ = _listen(ServerSettings(unix_sock=path))
+    _close(first, path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    _close(second, path)
+    assert not path.exists()
+
+
+async def _with_uploads(tmp_path: Path, count: int, template: str | None = None) -> list[str]:
+    place = Place(upload_dir=tmp_path / "u", file_template=template)
+    tus = build_app(place, UploadSettings())
+    async with tus.lifespan(), browser(tus) as client:
+        urls = [await create(client, "/", 3) for _ in range(count)]
+        for url in urls:
+            await ask(client, "PATCH", url, b"ab", Upload_Offset="0")
+    return [url.rpartition("/")[2] for url in urls]
+
+
+async def test_all_pages_of_a_large_deployment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tusd_py.wiring._PAGE", 2)
+    ids = await _with_uploads(tmp_path, 5)
+    async with opened(Place(upload_dir=tmp_path / "u")) as tus:
+        assert [line["id"] async for line in list_uploads(tus)] == sorted(ids)
+        report = await back_up(tus, tmp_path / "copy")
+    assert (report.copied, report.skipped, report.bytes_copied) == (5, 0, 10)
+    async with opened(Place(upload_dir=tmp_path / "copy")) as copy:
+        assert [line["id"] async for line in list_uploads(copy)] == sorted(ids)
+
+
+async def test_an_upload_that_is_finished_while_a_backup_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has moved to where the template says: that is no reason to leave it out."""
+    (upload_id,) = await _with_uploads(tmp_path, 1, "{id}.bin")
+    place = Place(upload_dir=tmp_path / "u", file_template="{id}.bin")
+    async with opened(place) as tus:
+        original = tus.state.backup
+
+        async def backup(to: Path) -> None:
+            await original(to)
+            async with browser(tus) as client:
+                await ask(client, "PATCH", f"/{upload_id}", b"c", Upload_Offset="2")
+
+        monkeypatch.setattr(tus.state, "backup", backup)
+        report = await back_up(tus, tmp_path / "copy")
+    assert (report.copied, report.skipped, report.bytes_copied) == (1, 0, 3)
+    tus = build_app(Place(upload_dir=tmp_path / "copy"), UploadSettings())
+    async with tus.lifespan(), browser(tus) as client:
+        assert (await client.get(f"/{upload_id}")).content == b"abc"
+
+
+async def test_an_upload_that_is_terminated_while_a_backup_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upload_id,) = await _with_uploads(tmp_path, 1)
+    async with opened(Place(upload_dir=tmp_path / "u")) as tus:
+        original = tus.state.backup
+
+        async def backup(to: Path) -> None:
+            await original(to)
+            async with browser(tus) as client:
+                await ask(client, "DELETE", f"/{upload_id}")
+
+        monkeypatch.setattr(tus.state, "backup", backup)
+        report = await back_up(tus, tmp_path / "copy")
+    assert (report.copied, report.skipped) == (0, 1)
+    tus = build_app(Place(upload_dir=tmp_path / "copy"), UploadSettings())
+    async with tus.lifespan(), browser(tus) as client:
+        await ask(client, "HEAD", f"/{upload_id}", expect=404)
+
+
+@pytest.mark.parametrize("error", [StorageFailed(), StorageFull()])
+async def test_a_backup_that_cannot_be_written_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A backup that says it is done, and has nothing in it, is found out too late."""
+    await _with_uploads(tmp_path, 1)
+
+    async def copy_out(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(DiskStorage, "copy_out", copy_out)
+    async with opened(Place(upload_dir=tmp_path / "u")) as tus:
+        with pytest.raises(type(error)):
+            await back_up(tus, tmp_path / "copy")
+
+
+async def test_metadata_names_the_file_under_either_key(tmp_path: Path) -> None:
+    """tus-js-client says `filename`, Uppy `name`."""
+    tus = build_app(Place(upload_dir=tmp_path), UploadSettings())
+    async with tus.lifespan(), browser(tus) as client:
+        for key in ("filename", "name", "other"):
+            value = f"{key} {b64encode(key.encode()).decode()}"
+            await create(client, "/", 3, Upload_Metadata=value)
+        names = sorted([str(line["filename"]) async for line in list_uploads(tus)])
+    assert names == ["", "filename", "name"]
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    """The log as `configure_logging` leaves it, and as it was in the end."""
+    root = logging.getLogger()
+    loggers = [root, logging.getLogger("uvicorn"), logging.getLogger("asyncio")]
+    before = [(logger, logger.level) for logger in loggers]
+    handlers = root.handlers[:]
+    yield logging.getLogger("tusd_py.test")
+    root.handlers[:] = handlers
+    for logger, level in before:
+        logger.setLevel(level)
+
+
+def test_a_log_for_programs(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+    log.debug("not shown")
+    log.info("with %r", 'quotes " and\nlines', extra={"request_id": "r", "upload_id": "u"})
+    log.warning("plain", extra={"request_id": "", "upload_id": None, "milliseconds": 0.0})
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        log.exception("it failed")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    first, second, third = map(json.loads, captured.err.splitlines())
+    assert (first["message"], first["level"]) == ("with 'quotes \" and\\nlines'", "info")
+    assert (first["request_id"], first["upload_id"]) == ("r", "u")
+    assert second.keys() == {"time", "level", "message", "milliseconds"}
+    assert (third["level"], third["message"]) == ("error", "it failed")
+    assert "RuntimeError: broken" in third["exception"]
+
+
+def test_a_log_for_people(log: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("text", "warning")
+    log.info("not shown")
+    log.warning("look", extra={"request_id": "r", "upload_id": "u"})
+    line = capsys.readouterr().err
+    assert line.endswith(" WARNING look request_id=r upload_id=u\n")
+
+
+@pytest.mark.parametrize(("level", "noisy"), [("debug", 30), ("info", 30), ("error", 40)])
+def test_what_others_log_is_no_noise(log: logging.Logger, level: str, noisy: int) -> None:
+    configure_logging("text", level)
+    assert logging.getLogger("uvicorn").level == logging.getLogger("asyncio").level == noisy
