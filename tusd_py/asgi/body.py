@@ -4,6 +4,8 @@ The rules:
 - uvicorn drops bytes that it has read, but that were not received yet, when the client goes away;
   so a task reads ahead of the disk, within a bound.
 - What is there when the body ends, for whatever reason, is stored before `save` returns.
+- What has reached the server when somebody interrupts is taken as well, for some milliseconds: a
+  client that lost its connection asks with HEAD at once, while its last bytes are still in line.
 - Small pieces are gathered until they are worth a write; one write is under way at a time.
 """
 
@@ -25,6 +27,7 @@ Receive = Callable[[], Awaitable[Message]]
 _READ_AHEAD = 1 << 20
 _WORTH_A_WRITE = 256 << 10
 _GATHER_FOR = 0.25
+_LAST_CALL = 0.02
 
 
 class ReceiveBody:
@@ -63,10 +66,14 @@ class ReceiveBody:
     ) -> Received:
         """See `Body.save`."""
         reader = asyncio.get_running_loop().create_task(self._read_ahead())
-        count = 0
+        count, is_last = 0, False
         try:
             while True:
                 awake = await self._gather()
+                if self.interrupted_by is not None and not is_last:
+                    is_last = True
+                    await _stopped(reader)
+                    await self._last_call()
                 chunks = self._take(at_most - count)
                 if chunks:
                     count += await anyio.to_thread.run_sync(
@@ -76,8 +83,7 @@ class ReceiveBody:
                 if ended_by is not None:
                     return Received(count=count, ended_by=ended_by)
         finally:
-            reader.cancel()
-            await asyncio.wait({reader})
+            await _stopped(reader)
 
     async def fill(self, buffer: memoryview) -> int:
         """See `Body.fill`."""
@@ -89,12 +95,13 @@ class ReceiveBody:
             count += len(chunk)
         return count
 
-    async def drop(self, at_most: int, within: float) -> bool:
+    async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
         """Reads and forgets what still comes.
 
         Args:
             at_most: Bytes.
             within: Seconds.
+            spread: Whether to read slowly enough that these bytes last for these seconds.
 
         Returns:
             Whether the body has ended.
@@ -104,8 +111,11 @@ class ReceiveBody:
         with anyio.move_on_after(within):
             while self._ended is None and dropped <= at_most:
                 await self._receive_one()
-                dropped += self._waiting
-                self._take(self._waiting)
+                count = self._waiting
+                dropped += count
+                self._take(count)
+                if spread and self._ended is None:
+                    await asyncio.sleep(within * count / at_most)
         return self._ended is not None
 
     def _why_ended(self, awake: bool, *, room: int) -> EndedBy | None:
@@ -155,6 +165,11 @@ class ReceiveBody:
             await self._room.wait()
             await self._receive_one()
 
+    async def _last_call(self) -> None:
+        with anyio.move_on_after(_LAST_CALL):
+            while self._ended is None and self._waiting < _READ_AHEAD:
+                await self._receive_one()
+
     async def _receive_one(self) -> None:
         self.is_begun = True
         message = await self.receive()
@@ -170,6 +185,11 @@ class ReceiveBody:
         if self._waiting >= _READ_AHEAD:
             self._room.clear()
         self._changed.set()
+
+
+async def _stopped(reader: "asyncio.Task[None]") -> None:
+    reader.cancel()
+    await asyncio.wait({reader})
 
 
 def _write(fd: int, offset: int, chunks: list[memoryview], digest: Digest | None) -> int:

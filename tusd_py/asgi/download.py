@@ -47,9 +47,11 @@ async def send_file(path: Path, upload: Upload, request: Headers, exchange: Exch
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, no-cache",
     }
-    candidates = [entry.strip() for entry in request.joined("If-None-Match").split(",")]
-    if etag in candidates or "*" in candidates:
-        await exchange.respond(Response(status=304, headers=(("ETag", etag),)))
+    # A proxy that compresses weakens the tag; here that makes no difference (RFC 9110, 13.1.2).
+    known = (entry.strip() for entry in request.joined("If-None-Match").split(","))
+    candidates = {entry.removeprefix("W/") for entry in known}
+    if candidates & {etag, "*"}:
+        await exchange.respond(Response(status=304, headers=tuple(headers.items())))
         return
     response = FileResponse(path, headers=headers, media_type=_content_type(upload))
     try:

@@ -4,7 +4,8 @@ The rules:
 - The rest of a body that was refused is read and dropped if it is small; then the connection can
   go on.
 - Otherwise the answer says `Connection: close`, and what comes is dropped for a while before the
-  connection ends: with a plain close the client would see a reset, and not the answer.
+  connection ends: with a plain close the client would see a reset, and not the answer. It is read
+  slowly, so that the while lasts also for a client that sends fast, and looks up now and then.
 - Where the client still waits for `100 (Continue)`, nothing is read, so that it never sends.
 """
 
@@ -12,8 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from tusd_py.asgi.body import ReceiveBody
+from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import Header, TusError
-from tusd_py.protocol.headers import Headers
+from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response, build_error
 
 Message = MutableMapping[str, Any]
@@ -23,6 +25,8 @@ _DRAIN = 64 << 10
 _DRAIN_FOR = 1.0
 _LINGER = 1 << 20
 _LINGER_FOR = 2.0
+
+_CONTROLS = {code: None for code in (*range(0x20), 0x7F) if code != 0x09}
 
 
 class Exchange:
@@ -70,19 +74,20 @@ class Exchange:
     async def respond(self, response: Response) -> None:
         """Answers, and leaves the connection so that the next request can be told apart."""
         headers = response.headers
-        has_length = response.status >= 200 and response.status != 204
+        has_length = response.status not in (204, 304)
         if has_length and self.scope["method"] != "HEAD":
             headers += (("Content-Length", str(len(response.body))),)
         keeps = await self._can_keep_connection()
-        if not keeps and self.scope.get("http_version") == "1.1":
-            headers += (("Connection", "close"),)
+        says_close = ("Connection", "close")
+        if not keeps and says_close not in headers and self.scope.get("http_version") == "1.1":
+            headers += (says_close,)
         await self.send(
             {"type": "http.response.start", "status": response.status, "headers": _raw(headers)}
         )
         body = response.body
         if not keeps and not self._owes_continue():
             await self.send({"type": "http.response.body", "body": body, "more_body": True})
-            await self._body.drop(_LINGER, _LINGER_FOR)
+            await self._body.drop(_LINGER, _LINGER_FOR, spread=True)
             body = b""
         await self.send({"type": "http.response.body", "body": body})
 
@@ -90,8 +95,13 @@ class Exchange:
         """Passes a message on; the head gets what goes on any answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            headers = list(message.get("headers", ()))
             extra = (*self.extra, ("X-Request-ID", self.request_id))
-            message["headers"] = [*message.get("headers", ()), *_raw(extra)]
+            # "MUST be included in every request and response" (Core Protocol, Tus-Resumable), and
+            # a file response's own refusals, such as a 416, come without it.
+            if not any(name.lower() == b"tus-resumable" for name, _ in headers):
+                extra = (("Tus-Resumable", TUS_VERSION), *extra)
+            message["headers"] = [*headers, *_raw(extra)]
         await self._send(message)
 
     async def _can_keep_connection(self) -> bool:
@@ -101,7 +111,7 @@ class Exchange:
         if self._owes_continue():
             return False
         length = self._headers.first("Content-Length")
-        if length is not None and length.isdigit() and int(length[:19]) > _DRAIN:
+        if length is not None and (not abnf.INTEGER.fullmatch(length) or int(length) > _DRAIN):
             return False
         return await self._body.drop(_DRAIN, _DRAIN_FOR)
 
@@ -115,9 +125,9 @@ class Exchange:
 
 
 def _raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI wants them; characters that could end a line are dropped."""
+    """Headers as ASGI wants them; characters that no header may have are dropped."""
     return [(name.encode("latin-1"), _one_line(value)) for name, value in headers]
 
 
 def _one_line(value: str) -> bytes:
-    return value.replace("\r", "").replace("\n", "").replace("\0", "").encode("latin-1", "replace")
+    return value.translate(_CONTROLS).encode("latin-1", "replace")

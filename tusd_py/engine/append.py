@@ -56,11 +56,13 @@ async def append(services: Services, command: Append, body: Body) -> Upload:
     ):
         upload = await services.state.load(command.upload_id)
         found = decide.find(upload, command.upload_id, services.clock())
-        if found.phase is Phase.RECEIVING and not found.is_final:
-            found = await _take(services, command, body, found)
-        elif found.phase is not Phase.FINISHING:
+        if found.phase is Phase.FINISHING:
+            found = await finish(services, found)
+        if found.phase is not Phase.RECEIVING or found.is_final:
             # Nothing more can come, but a client that repeats its last request is told so.
-            return decide.append(command, found, services.limits, services.clock()).upload
+            decide.append(command, found, services.limits, services.clock())
+            return found
+        found = await _take(services, command, body, found)
         if found.phase is Phase.FINISHING:
             found = await finish(services, found)
         return found
@@ -124,7 +126,7 @@ def _judge(
         # "In the first two cases the uploaded chunk MUST be discarded" (Checksum).
         counts = digest.digest() == checksum.digest
         error = None if counts else ChecksumMismatch(checksum.algorithm)
-    return _Outcome(count=received.count, counts=counts, error=live.failure or error)
+    return _Outcome(count=received.count, counts=counts, error=error)
 
 
 def _unfinished(live: Live, plan: AppendPlan, received: Received) -> TusError | None:
@@ -147,8 +149,9 @@ async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
     before = await live.end()
     writer = live.writer
     if live.failure is not None:
+        # Whatever else is to be said, it may have come after the body's end.
         await fall_back(services, before)
-        return before
+        raise live.failure
     if not outcome.counts:
         await writer.cut(before.upload_offset)
         return await _open(services, before)

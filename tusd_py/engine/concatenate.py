@@ -7,7 +7,8 @@ which keeps them from being swept.
 from dataclasses import replace
 
 from tusd_py.engine.services import Fsync, Services
-from tusd_py.protocol.errors import InvalidPart
+from tusd_py.protocol import decide
+from tusd_py.protocol.errors import InvalidPart, TusError, UploadTooLarge
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, failed, received, synced
 
 
@@ -15,8 +16,8 @@ async def assemble(services: Services, final: Upload) -> Upload:
     """Under the lock of `final`: puts it together if all its parts are complete.
 
     Returns:
-        The record: `finishing` if it was assembled, `failed` if a part is gone for good, and
-        unchanged while parts are incomplete.
+        The record: `finishing` if it was assembled, `failed` if a part is gone for good or all
+        are too large together; while parts are incomplete, with its length once that is known.
 
     Raises:
         StorageFull: There is no room; it is tried again with the next request.
@@ -26,10 +27,17 @@ async def assemble(services: Services, final: Upload) -> Upload:
     parts = [found.get(part_id) for part_id in final.parts]
     for part_id, part in zip(final.parts, parts, strict=True):
         if part is None or not (part.is_unfinished or part.phase is Phase.COMPLETE):
-            return await _fail(services, final, part_id)
-    whole = [part for part in parts if part is not None and part.phase is Phase.COMPLETE]
+            gone = InvalidPart(part_id, "was removed before all parts were there")
+            return await _fail(services, final, gone, status=410)
+    there = [part for part in parts if part is not None]
+    try:
+        known = replace(final, upload_length=decide.final_length(there, services.limits))
+    except UploadTooLarge as error:
+        # The length of a part may come after that of the others was checked.
+        return await _fail(services, final, error, status=error.status)
+    whole = [part for part in there if part.phase is Phase.COMPLETE]
     if len(whole) < len(parts):
-        return final
+        return final if known == final else await services.publish(known)
     durable = services.fsync is not Fsync.NEVER
     placement = await services.storage.concatenate(final, whole, durable=durable)
     length = sum(part.upload_offset for part in whole)
@@ -37,8 +45,7 @@ async def assemble(services: Services, final: Upload) -> Upload:
     return await services.publish(synced(assembled) if durable else assembled)
 
 
-async def _fail(services: Services, final: Upload, part_id: str) -> Upload:
-    refusal = InvalidPart(part_id, "was removed before all parts were there")
-    reply = Reply(status=410, body=f"{refusal.code}: {refusal}\n")
+async def _fail(services: Services, final: Upload, why: TusError, *, status: int) -> Upload:
+    reply = Reply(status=status, body=f"{why.code}: {why}\n")
     until = services.clock() + services.timing.remember_gone
     return await services.publish(failed(replace(final, tail=Tail.SEALED), reply, until))

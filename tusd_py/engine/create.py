@@ -15,7 +15,7 @@ from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
 from tusd_py.protocol import abnf, decide
 from tusd_py.protocol.commands import Append, Create
 from tusd_py.protocol.concat import Final
-from tusd_py.protocol.errors import ChecksumMismatch, LengthExceeded, UploadTooLarge
+from tusd_py.protocol.errors import ChecksumMismatch, LengthExceeded, StorageFull, UploadTooLarge
 from tusd_py.protocol.metadata import build_upload_metadata, parse_upload_metadata
 from tusd_py.protocol.upload import Phase, Upload
 
@@ -102,7 +102,7 @@ def _changed(upload: Upload, changes: Changes) -> Upload:
         upload,
         id=upload.id if changes.id is None else _checked_id(changes.id),
         changed_metadata=metadata,
-        target=upload.target if changes.target is None else changes.target,
+        target=upload.target if changes.target is None else _checked_target(changes.target),
     )
 
 
@@ -112,12 +112,19 @@ def _checked_id(upload_id: str) -> str:
     return upload_id
 
 
+def _checked_target(target: str) -> str:
+    # Said now, since the finish could not go on with it, nor back.
+    if "\0" in target or any(segment in ("", ".", "..") for segment in target.split("/")):
+        raise ValueError(f"the application chose the target {target!r}, which is no relative path")
+    return target
+
+
 async def _with_content(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
     assert command.content is not None, "asked for only with content"
     first = Append(upload_id=upload.id, upload_offset=0, content=command.content)
     try:
         return await append(services, first, body)
-    except (ChecksumMismatch, LengthExceeded, UploadTooLarge):
+    except (ChecksumMismatch, LengthExceeded, StorageFull, UploadTooLarge):
         # The client learns of no URL, so nobody could ever go on with it.
         async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
             left = await services.state.load(upload.id)

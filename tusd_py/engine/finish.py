@@ -84,26 +84,33 @@ async def finish(services: Services, upload: Upload) -> Upload:
         HookFailed: The application's function raised; the upload stays in `finishing`.
     """
     durable = services.fsync is not Fsync.NEVER
-    path = await services.storage.finish(upload, durable=durable)
+    # What on_finish takes away, a repeated finish cannot put into its place again.
+    path = upload.path or await services.storage.finish(upload, durable=durable)
     placed = replace(upload, path=path)
+    if _asks(services, upload) and upload.path is None:
+        placed = await services.publish(placed, durable=durable)
     try:
         reply = await _tell(services, placed)
     except Rejected as refusal:
         await _fail(services, placed, refusal)
         raise
     taken = services.finishing.pop(upload.id, False)
-    done = completed(upload, None if taken else path, reply)
+    done = completed(placed, None if taken else path, reply)
     done = await services.publish(done, durable=durable)
     services.observe(UploadFinished(upload_id=done.id))
     if done.is_partial:
         for final_id in await services.state.finals_waiting_for(done.id):
-            services.jobs.start(final_id, partial(resume, services, final_id))
+            services.jobs.wake(final_id, partial(resume, services, final_id))
     return done
 
 
-async def _tell(services: Services, upload: Upload) -> Reply | None:
+def _asks(services: Services, upload: Upload) -> bool:
     # "The Server SHOULD NOT process these partial uploads until they are concatenated".
-    if services.hooks.on_finish is None or upload.is_partial:
+    return services.hooks.on_finish is not None and not upload.is_partial
+
+
+async def _tell(services: Services, upload: Upload) -> Reply | None:
+    if services.hooks.on_finish is None or not _asks(services, upload):
         return None
     services.finishing[upload.id] = False
     try:
@@ -116,11 +123,11 @@ async def _tell(services: Services, upload: Upload) -> Reply | None:
                 created_at=upload.created_at,
             )
         )
-    except Rejected:
+    except BaseException as error:
         services.finishing.pop(upload.id, None)
-        raise
-    except Exception as error:  # the root of the application's code
-        services.finishing.pop(upload.id, None)
+        if isinstance(error, Rejected) or not isinstance(error, Exception):
+            raise
+        # The root of the application's code.
         logger.exception("on_finish of upload %s failed; it will be called again", upload.id)
         raise HookFailed from error
 

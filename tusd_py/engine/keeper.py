@@ -66,6 +66,8 @@ async def sync_ended(services: Services, upload_ids: list[str]) -> None:
                 await _sync(services, upload_id)
         except UploadLocked:
             continue
+        except TusError:
+            logger.exception("upload %s could not be synced", upload_id)
 
 
 async def _sync(services: Services, upload_id: str) -> None:

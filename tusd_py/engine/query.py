@@ -6,7 +6,7 @@ from tusd_py.engine.finish import resume, settle
 from tusd_py.engine.services import Services
 from tusd_py.protocol import decide
 from tusd_py.protocol.commands import Download, Query
-from tusd_py.protocol.errors import StorageFailed, UploadLocked
+from tusd_py.protocol.errors import StorageFailed, StorageFull, UploadLocked
 from tusd_py.protocol.upload import Phase, Upload
 
 
@@ -18,7 +18,13 @@ async def query(services: Services, command: Query) -> Upload:
             any other refusal would make clients begin anew.
         TusError: See `decide.find`.
     """
-    upload_id = command.upload_id
+    try:
+        return await _query(services, command.upload_id)
+    except (StorageFailed, StorageFull) as error:
+        raise UploadLocked(command.upload_id) from error
+
+
+async def _query(services: Services, upload_id: str) -> Upload:
     within = services.timing.acquire_lock
 
     async def admit() -> None:
@@ -27,17 +33,9 @@ async def query(services: Services, command: Query) -> Upload:
     async with services.locks.hold(upload_id, within=within, admit=admit):
         known = await services.state.load(upload_id)
         upload = decide.find(known, upload_id, services.clock())
-        try:
-            upload = await settle(services, upload)
-        except StorageFailed as error:
-            raise UploadLocked(upload_id) from error
+        upload = await settle(services, upload)
     if upload.phase is Phase.FINISHING or (upload.is_final and upload.phase is Phase.RECEIVING):
-        try:
-            upload = await services.jobs.join(
-                upload_id, partial(resume, services, upload_id), within
-            )
-        except StorageFailed as error:
-            raise UploadLocked(upload_id) from error
+        upload = await services.jobs.join(upload_id, partial(resume, services, upload_id), within)
     return decide.find(upload, upload_id, services.clock())
 
 

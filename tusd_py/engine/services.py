@@ -88,6 +88,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Upload]] = {}
+        self._is_closing = False
 
     def start(
         self, upload_id: str, work: Callable[[], Coroutine[Any, Any, Upload]]
@@ -99,6 +100,19 @@ class Jobs:
             self._tasks[upload_id] = task
             task.add_done_callback(lambda done: self._ended(upload_id, done))
         return task
+
+    def wake(self, upload_id: str, work: Callable[[], Coroutine[Any, Any, Upload]]) -> None:
+        """As `start`; but one that is under way may have looked too early, so another follows."""
+
+        def again(_: "asyncio.Task[Upload]") -> None:
+            if not self._is_closing:
+                self.wake(upload_id, work)
+
+        task = self._tasks.get(upload_id)
+        if task is None:
+            self.start(upload_id, work)
+        else:
+            task.add_done_callback(again)
 
     async def join(
         self,
@@ -124,12 +138,14 @@ class Jobs:
 
     async def close(self, within: float) -> None:
         """Lets what is under way end, for some seconds; the next start resumes the rest."""
+        self._is_closing = True
         tasks = list(self._tasks.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=within)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._is_closing = False
 
     def _ended(self, upload_id: str, task: "asyncio.Task[Upload]") -> None:
         del self._tasks[upload_id]

@@ -3,10 +3,12 @@
 The rules:
 - The sweeper tries each lock and never interrupts; a live upload is passed over.
 - A finished upload is never touched, nor a part while an unfinished final upload refers to it.
+- One upload that cannot be swept is logged, and the others are swept.
 - A file is set aside, and later removed, only if its name is an id, it was not touched for an
   hour, and no record knows it.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +16,10 @@ from functools import partial
 from tusd_py.engine.finish import resume, settle
 from tusd_py.engine.services import Services
 from tusd_py.engine.terminate import bury, release
-from tusd_py.protocol.errors import UploadLocked
+from tusd_py.protocol.errors import StoredBytesLost, TusError, UploadLocked
 from tusd_py.protocol.upload import GONE, Phase, Upload
+
+logger = logging.getLogger("tusd_py")
 
 _PAGE = 500
 _QUARANTINE = 168
@@ -54,6 +58,8 @@ async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
                 await _sweep_one(services, upload_id, report, dry_run=dry_run)
         except UploadLocked:
             report.busy += 1
+        except TusError:
+            logger.exception("upload %s could not be swept; it is tried again", upload_id)
     await _sweep_strays(services, report, dry_run=dry_run)
     return report
 
@@ -79,7 +85,7 @@ async def _sweep_one(
             await services.state.delete(upload)
         return
     if not dry_run:
-        upload = await settle(services, upload)
+        upload = await _settled(services, upload)
     if upload.phase is Phase.FINISHING:
         # All its bytes are here: it is not abandoned, it waits for its finish.
         services.jobs.start(upload_id, partial(resume, services, upload_id))
@@ -89,6 +95,13 @@ async def _sweep_one(
         report.bytes_freed += upload.upload_offset
         return
     report.bytes_freed += await bury(services, upload, Phase.EXPIRED, unless_referred=True)
+
+
+async def _settled(services: Services, upload: Upload) -> Upload:
+    try:
+        return await settle(services, upload)
+    except StoredBytesLost:
+        return upload  # nobody can go on with it, so it goes all the more
 
 
 async def _sweep_strays(services: Services, report: SweepReport, *, dry_run: bool) -> None:

@@ -76,7 +76,9 @@ class Outbox:
         for pending in await self._state.due_events(self._clock(), _AT_ONCE):
             try:
                 async with self._locks.attempt(f"events!{pending.event.upload_id}"):
-                    delivered += await self._deliver(pending)
+                    # Another process may have delivered it between the look and the claim.
+                    if pending in await self._state.due_events(self._clock(), _AT_ONCE):
+                        delivered += await self._deliver(pending)
             except UploadLocked:
                 continue
         return delivered

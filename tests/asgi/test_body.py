@@ -1,0 +1,278 @@
+"""The body over `receive()`: which bytes land where, and what ends it."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.asgi.in_process import until
+from tusd_py.asgi import body as asgi_body
+from tusd_py.asgi.body import ReceiveBody
+from tusd_py.body import EndedBy, Reason, Received
+
+pytestmark = pytest.mark.anyio
+
+Message = MutableMapping[str, Any]
+
+
+class Client:
+    """What an ASGI server hands over, piece by piece; `handed` counts bytes that were taken."""
+
+    def __init__(self, *pieces: bytes, end: str = "end") -> None:
+        self.queue: asyncio.Queue[Message] = asyncio.Queue()
+        self.handed = 0
+        for number, piece in enumerate(pieces):
+            self.feed(piece, more=end != "end" or number < len(pieces) - 1)
+        if end == "vanish":
+            self.vanish()
+
+    def feed(self, piece: bytes, *, more: bool = True) -> None:
+        self.queue.put_nowait({"type": "http.request", "body": piece, "more_body": more})
+
+    def vanish(self) -> None:
+        self.queue.put_nowait({"type": "http.disconnect"})
+
+    async def receive(self) -> Message:
+        message = await self.queue.get()
+        self.handed += len(message.get("body", b""))
+        return message
+
+    def body(self, idle_timeout: float = 5.0) -> ReceiveBody:
+        return ReceiveBody(self.receive, idle_timeout=idle_timeout)
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+def content(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "end", "at_most", "stored", "ended_by"),
+    [
+        ((b"hello",), "end", 5, b"hello", EndedBy.END),
+        ((b"he", b"", b"llo"), "end", 5, b"hello", EndedBy.END),
+        ((b"h", b"e", b"l", b"l", b"o"), "end", 99, b"hello", EndedBy.END),
+        ((b"",), "end", 0, b"", EndedBy.END),
+        ((b"hello", b""), "end", 5, b"hello", EndedBy.END),
+        ((b"hello", b"!"), "end", 5, b"hello", EndedBy.LIMIT),
+        ((b"hello!",), "end", 5, b"hello", EndedBy.LIMIT),
+        ((b"!",), "end", 0, b"", EndedBy.LIMIT),
+        ((b"he", b"l"), "vanish", 5, b"hel", EndedBy.DISCONNECT),
+        ((), "vanish", 5, b"", EndedBy.DISCONNECT),
+        ((b"hello!",), "vanish", 5, b"hello", EndedBy.LIMIT),
+        ((b"he",), "idle", 5, b"he", EndedBy.IDLE),
+        ((), "idle", 5, b"", EndedBy.IDLE),
+        ((b"hello",), "idle", 5, b"hello", EndedBy.IDLE),
+    ],
+)
+async def test_save(
+    fd: int, pieces: tuple[bytes, ...], end: str, at_most: int, stored: bytes, ended_by: EndedBy
+) -> None:
+    """What came is stored, exactly and at its place, whatever ended it."""
+    body = Client(*pieces, end=end).body(0.05 if end == "idle" else 5.0)
+    digest = hashlib.sha1(usedforsecurity=False)
+    os.pwrite(fd, b"###", 0)
+    received = await body.save(fd, 3, at_most, digest)
+    assert received == Received(count=len(stored), ended_by=ended_by)
+    assert content(fd) == b"###" + stored
+    assert digest.digest() == hashlib.sha1(stored, usedforsecurity=False).digest()
+    assert body.is_begun
+    assert body.is_ended is (end in ("end", "vanish"))
+
+
+async def test_bytes_that_came_before_an_interruption_count(fd: int) -> None:
+    """A client that lost its connection asks with HEAD at once: its last bytes are in line then."""
+    client = Client(b"hel", b"lo", end="open")
+    body = client.body()
+    body.interrupt(Reason.CONTENDED)
+    body.interrupt(Reason.SHUTDOWN)
+    received = await body.save(fd, 0, 99)
+    assert received == Received(count=5, ended_by=EndedBy.INTERRUPTED)
+    assert content(fd) == b"hello"
+    assert body.interrupted_by is Reason.CONTENDED, "the first reason stays"
+
+
+async def test_an_interruption_at_the_last_byte_is_an_end(fd: int) -> None:
+    """Everything is there: the client need not hear that it was stopped."""
+    body = Client(b"hello").body()
+    body.interrupt(Reason.CONTENDED)
+    assert await body.save(fd, 0, 5) == Received(count=5, ended_by=EndedBy.END)
+
+
+async def test_an_interruption_while_nothing_comes_ends_at_once(fd: int) -> None:
+    """The one who waits for the lock has a client behind it."""
+    client = Client(b"hel", end="open")
+    body = client.body(idle_timeout=60)
+    saving = asyncio.create_task(body.save(fd, 0, 99))
+    await until(lambda: content(fd) == b"hel")
+    begun = asyncio.get_running_loop().time()
+    body.interrupt(Reason.CONTENDED)
+    assert await saving == Received(count=3, ended_by=EndedBy.INTERRUPTED)
+    assert asyncio.get_running_loop().time() - begun < 0.5
+
+
+async def test_an_interruption_does_not_follow_a_client_that_goes_on(fd: int) -> None:
+    """What comes after it is bounded, so a fast sender cannot hold the lock."""
+    client = Client(end="open")
+
+    async def endless() -> Message:
+        await asyncio.sleep(0)
+        client.handed += 65536
+        return {"type": "http.request", "body": bytes(65536), "more_body": True}
+
+    body = ReceiveBody(endless, idle_timeout=60)
+    body.interrupt(Reason.SHUTDOWN)
+    received = await body.save(fd, 0, 1 << 40)
+    assert received.ended_by is EndedBy.INTERRUPTED
+    assert received.count == client.handed <= (1 << 20) + 65536
+
+
+async def test_reading_ahead_of_a_slow_disk_is_bounded(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for one body is about 1 MiB and what is being written, however fast the client is."""
+    chunk = bytes(65536)
+    client = Client(*[chunk] * 100, end="open")
+    gate = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    written: list[int] = []
+    write = asgi_body._write
+
+    def slow(fd: int, offset: int, chunks: list[memoryview], digest: Any) -> int:
+        written.append(sum(map(len, chunks)))
+        asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10)
+        return write(fd, offset, chunks, digest)
+
+    monkeypatch.setattr(asgi_body, "_write", slow)
+    body = client.body()
+    saving = asyncio.create_task(body.save(fd, 0, 1 << 40))
+    await until(lambda: written and client.handed - written[0] >= 1 << 20)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert client.handed - written[0] <= (1 << 20) + len(chunk)
+    gate.set()
+    client.feed(b"", more=False)
+    assert await saving == Received(count=100 * len(chunk), ended_by=EndedBy.END)
+
+
+async def test_small_pieces_are_gathered(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write for each packet would cost more than the packet."""
+    sizes: list[int] = []
+    write = asgi_body._write
+
+    def counted(fd: int, offset: int, chunks: list[memoryview], digest: Any) -> int:
+        sizes.append(len(chunks))
+        return write(fd, offset, chunks, digest)
+
+    monkeypatch.setattr(asgi_body, "_write", counted)
+    await Client(*[b"x"] * 500).body().save(fd, 0, 500)
+    assert content(fd) == b"x" * 500
+    assert len(sizes) <= 3
+
+
+async def test_a_failed_write_is_raised_and_the_reader_ends(fd: int, tmp_path: Path) -> None:
+    """The storage translates it; no task is left behind."""
+    before = asyncio.all_tasks()
+    with (tmp_path / "file").open("rb") as read_only, pytest.raises(OSError):
+        await Client(b"hello").body().save(read_only.fileno(), 0, 5)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_short_write_goes_on(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may write less than it was given."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:2], at))
+    assert (await Client(b"hello").body().save(fd, 0, 5)).count == 5
+    monkeypatch.undo()
+    assert content(fd) == b"hello"
+
+
+async def test_fill_takes_what_is_there_and_no_more() -> None:
+    """For storage that wants bytes in memory."""
+    body = Client(b"hello", b" world").body()
+    buffer = bytearray(4)
+    got = b""
+    while count := await body.fill(memoryview(buffer)):
+        got += buffer[:count]
+    assert got == b"hello world"
+    stopped = Client(end="open").body()
+    stopped.interrupt(Reason.SHUTDOWN)
+    assert await stopped.fill(memoryview(buffer)) == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "end", "at_most", "ended"),
+    [
+        ((b"a" * 10,), "end", 100, True),
+        ((b"a" * 10, b"b" * 10), "vanish", 100, True),
+        ((b"a" * 60, b"b" * 60, b"c" * 60), "end", 100, False),
+        ((b"a" * 10,), "open", 100, False),
+    ],
+)
+async def test_drop(pieces: tuple[bytes, ...], end: str, at_most: int, ended: bool) -> None:
+    """A body that nobody will read is read a little, so that the answer arrives."""
+    client = Client(*pieces, end=end)
+    assert await client.body().drop(at_most, 0.05) is ended
+    assert client.handed <= at_most + 60
+
+
+async def test_drop_can_be_spread_over_its_time() -> None:
+    """A client that sends fast would else be cut off before it looks up."""
+    client = Client(*[bytes(50)] * 100, end="open")
+    begun = time.monotonic()
+    assert await client.body().drop(1000, 0.2, spread=True) is False
+    assert time.monotonic() - begun >= 0.19
+    assert client.handed <= 1050
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=50), max_size=12),
+    at_most=st.integers(0, 300),
+    offset=st.integers(0, 20),
+    vanishes=st.booleans(),
+)
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+    database=None,
+)
+def test_any_chunking_stores_the_same_bytes(
+    tmp_path: Path, pieces: list[bytes], at_most: int, offset: int, vanishes: bool
+) -> None:
+    """How the network cuts a body must not show in the file."""
+    expected = b"".join(pieces)[:at_most]
+    is_over = len(b"".join(pieces)) > at_most
+
+    async def run() -> Received:
+        client = Client(*pieces, end="open")
+        if vanishes:
+            client.vanish()
+        else:
+            client.feed(b"", more=False)
+        descriptor = os.open(tmp_path / "any", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            received = await client.body().save(descriptor, offset, at_most)
+            assert content(descriptor)[offset:] == expected
+        finally:
+            os.close(descriptor)
+        return received
+
+    received = anyio.run(run)
+    last = EndedBy.DISCONNECT if vanishes else EndedBy.END
+    assert received == Received(count=len(expected), ended_by=EndedBy.LIMIT if is_over else last)

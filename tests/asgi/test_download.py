@@ -1,0 +1,201 @@
+"""`GET`: the bytes, in ranges, and safe to be opened from a browser."""
+
+import base64
+
+import pytest
+from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
+
+from tests.asgi.in_process import BASE, Running
+from tusd_py.asgi.download import build_content_disposition
+from tusd_py.protocol.metadata import build_upload_metadata
+from tusd_py.protocol.upload import Upload
+
+pytestmark = pytest.mark.anyio
+
+HELLO = b"hello world"
+
+
+def metadata(**pairs: str | bytes) -> str:
+    return build_upload_metadata(
+        {key: value if isinstance(value, bytes) else value.encode() for key, value in pairs.items()}
+    )
+
+
+async def test_the_whole_file(server: Running) -> None:
+    """CLIENTS: GET gives the bytes without `Tus-Resumable`."""
+    path = await server.whole(HELLO)
+    answer = await server.client.get(path)
+    assert answer.status_code == 200
+    assert answer.content == HELLO
+    assert answer.headers["Content-Length"] == "11"
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "content"),
+    [
+        ("bytes=0-4", 206, b"hello"),
+        ("bytes=6-", 206, b"world"),
+        ("bytes=-5", 206, b"world"),
+        ("bytes=0-999", 206, HELLO),
+        ("bytes=11-12", 416, None),
+        ("bytes=99-", 416, None),
+    ],
+)
+async def test_a_range(server: Running, wanted: str, status: int, content: bytes | None) -> None:
+    """RFC 9110, 14: a player seeks, a download goes on where it stopped."""
+    path = await server.whole(HELLO)
+    answer = await server.client.get(path, headers={"Range": wanted})
+    assert answer.status_code == status
+    if content is not None:
+        assert answer.content == content
+        assert answer.headers["Content-Range"].endswith("/11")
+    else:
+        assert answer.headers["Content-Range"] == "bytes */11"
+
+
+async def test_several_ranges(server: Running) -> None:
+    """RFC 9110, 14.6: they come as parts."""
+    path = await server.whole(HELLO)
+    answer = await server.client.get(path, headers={"Range": "bytes=0-1,6-7"})
+    assert answer.status_code == 206
+    assert answer.headers["Content-Type"].startswith("multipart/byteranges; boundary=")
+    assert b"bytes 0-1/11" in answer.content
+    assert b"bytes 6-7/11" in answer.content
+
+
+async def test_a_range_of_another_version_is_the_whole(server: Running) -> None:
+    """RFC 9110, 13.1.5: halves of two files must not be glued together."""
+    path = await server.whole(HELLO)
+    etag = (await server.client.get(path)).headers["ETag"]
+    for tag, status in ((etag, 206), ('"other"', 200)):
+        headers = {"Range": "bytes=0-4", "If-Range": tag}
+        assert (await server.client.get(path, headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("{etag}", 304),
+        ("W/{etag}", 304),
+        ('"other", {etag}', 304),
+        ("*", 304),
+        ('"other"', 200),
+        ("", 200),
+    ],
+)
+async def test_what_the_client_has_is_not_sent_again(
+    server: Running, asked: str, status: int
+) -> None:
+    """RFC 9110, 13.1.2 and 15.4.5: a 304 has the headers that the 200 would have, and no length
+    of its own.
+    """
+    path = await server.whole(HELLO)
+    whole = await server.client.get(path)
+    headers = {"If-None-Match": asked.format(etag=whole.headers["ETag"])}
+    answer = await server.client.get(path, headers=headers)
+    assert answer.status_code == status
+    for name in ("ETag", "Cache-Control", "Tus-Resumable"):
+        assert answer.headers[name] == whole.headers[name]
+    if status == 304:
+        assert "Content-Length" not in answer.headers
+        assert answer.content == b""
+
+
+@pytest.mark.parametrize(
+    ("filetype", "sent", "kind"),
+    [
+        ("image/png", "image/png", "inline"),
+        (" IMAGE/PNG ", "image/png", "inline"),
+        ("text/plain", "text/plain; charset=utf-8", "inline"),
+        ("text/html", "application/octet-stream", "attachment"),
+        ("image/svg+xml", "application/octet-stream", "attachment"),
+        ("application/javascript", "application/octet-stream", "attachment"),
+        ("image/png\r\nX-Evil: 1", "application/octet-stream", "attachment"),
+        ("text/html;image/png", "application/octet-stream", "attachment"),
+        ("", "application/octet-stream", "attachment"),
+    ],
+)
+async def test_a_type_that_could_run_a_script_is_not_believed(
+    server: Running, filetype: str, sent: str, kind: str
+) -> None:
+    """Whoever uploads chooses the type, and a page of ours would run with our cookies."""
+    path = await server.whole(b"<script>", Upload_Metadata=metadata(filetype=filetype))
+    answer = await server.client.get(path)
+    assert answer.headers["Content-Type"] == sent
+    assert answer.headers["Content-Disposition"] == kind
+    assert "X-Evil" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.txt", "filename=\"a.txt\"; filename*=UTF-8''a.txt"),
+        ("ü.txt", "filename=\"_.txt\"; filename*=UTF-8''%C3%BC.txt"),
+        ('a".txt', "filename=\"a'.txt\"; filename*=UTF-8''a%22.txt"),
+        ("../../etc/passwd", "filename=\".._.._etc_passwd\"; filename*=UTF-8''.._.._etc_passwd"),
+        ("a\r\nX-Evil: 1", "filename=\"aX-Evil: 1\"; filename*=UTF-8''aX-Evil%3A%201"),
+        ("a\\b;c", "filename=\"a_b;c\"; filename*=UTF-8''a_b%3Bc"),
+        (b"\xff", "filename=\"_\"; filename*=UTF-8''%EF%BF%BD"),
+        ("\u202egpj.exe", "filename=\"gpj.exe\"; filename*=UTF-8''gpj.exe"),
+    ],
+)
+async def test_the_name_is_harmless(server: Running, name: str | bytes, expected: str) -> None:
+    """RFC 6266, 4.3, and RFC 8187: any name goes into `filename*`, and none ends the line."""
+    path = await server.whole(HELLO, Upload_Metadata=metadata(filename=name))
+    answer = await server.client.get(path)
+    assert answer.headers["Content-Disposition"] == f"attachment; {expected}"
+    assert "X-Evil" not in answer.headers
+
+
+def test_a_long_name_is_cut_and_another_key_will_do() -> None:
+    """Some clients say `name`."""
+    value = base64.b64encode(b"x" * 5000).decode()
+    built = build_content_disposition(Upload(id="a", created_at=0, upload_metadata=f"name {value}"))
+    assert f'filename="{"x" * 200}"' in built
+
+
+async def test_what_is_not_finished_is_not_given_out(server: Running) -> None:
+    """Half a file looks like a whole one to whoever downloads it."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    answer = await server.client.get(path)
+    assert answer.status_code == 400
+    assert "5 of 11 bytes are here" in answer.text
+    deferred = await server.create(None)
+    assert "an unknown number" in (await server.client.get(deferred)).text
+    assert (await server.client.get(BASE + "never")).status_code == 404
+
+
+async def test_a_file_that_somebody_removed_is_404(server: Running) -> None:
+    """The one who looks after the disk may clear it by hand."""
+    path = await server.whole(HELLO)
+    server.file(path).unlink()
+    assert (await server.client.get(path)).status_code == 404
+
+
+async def test_an_empty_file(server: Running) -> None:
+    """It has a URL as any other, and no range of it can be had."""
+    path = await server.create(0)
+    assert await server.bytes_of(path) == b""
+
+
+async def test_a_failure_behind_the_head_is_not_hidden(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the head is out only the end of the connection can say that something is wrong."""
+    path = await server.whole(HELLO)
+
+    class Broken(FileResponse):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise RuntimeError("the disk went away")
+
+    monkeypatch.setattr("tusd_py.asgi.download.FileResponse", Broken)
+    asked = server.ask("GET", path)
+    assert await asked.answered() == 200
+    assert asked.body == b""

@@ -1,0 +1,255 @@
+"""What is kept while and after bytes come in: checkpoints, syncs, progress."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.asgi.in_process import Running, id_of, running, sha1, until
+from tusd_py import Progress
+from tusd_py.engine import keeper
+from tusd_py.engine.keeper import flush, keep, tick
+from tusd_py.protocol.errors import StorageFailed
+from tusd_py.protocol.upload import Phase, Tail
+from tusd_py.storage.interface import SyncFailed
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_long_patch_is_published_and_synced_as_it_goes(server: Running) -> None:
+    """A power loss in a day-long PATCH must not cost a day, nor may it expire meanwhile."""
+    path = await server.create(11)
+    asked = server.patching(path, 0, 11)
+    for sent, piece in ((2, b"he"), (5, b"llo")):
+        asked.feed(piece)
+        await until(lambda sent=sent: server.size(path) == sent)
+        await tick(server.tus.services)
+        before = await server.record(path)
+        assert before.upload_offset < sent, "not before it is due"
+        server.clock.now += 6
+        await tick(server.tus.services)
+        record = await server.record(path)
+        assert (record.upload_offset, record.synced_offset) == (sent, sent)
+        assert record.expires_at == server.clock.now + 86_400
+    asked.feed(b" world", more=False)
+    assert await asked.answered() == 204
+    assert await server.bytes_of(path) == b"hello world"
+
+
+@pytest.mark.parametrize("kind", ["checked", "chunked", "last byte"])
+async def test_what_may_be_discarded_is_not_published(server: Running, kind: str) -> None:
+    """An offset that was told never goes down."""
+    path = await server.create(11)
+    headers = sha1(b"hello world") if kind == "checked" else {}
+    asked = server.patching(path, 0, None if kind == "chunked" else 11, **headers)
+    first, rest = (b"hello world", b"") if kind == "last byte" else (b"hello", b" world")
+    asked.feed(first)
+    await until(lambda: server.size(path) == len(first))
+    server.clock.now += 6
+    await tick(server.tus.services)
+    record = await server.record(path)
+    assert (record.upload_offset, record.phase) == (0, Phase.RECEIVING)
+    assert record.expires_at == server.clock.now + 86_400
+    asked.feed(rest, more=False)
+    assert await asked.answered() == 204
+    assert (await server.record(path)).phase is Phase.COMPLETE
+
+
+async def test_what_has_ended_is_synced_when_due(server: Running) -> None:
+    """`synced_offset` is what counts after a loss of power."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    await tick(server.tus.services)
+    assert (await server.record(path)).synced_offset == 0
+    server.clock.now += 6
+    await tick(server.tus.services)
+    assert (await server.record(path)).synced_offset == 5
+    assert server.tus.services.unsynced == {}
+
+
+async def test_everything_is_synced_before_the_end(server: Running) -> None:
+    """At SIGTERM nobody waits for five seconds to pass."""
+    paths = [await server.create(11) for _ in range(3)]
+    for path in paths:
+        await server.patch(path, 0, b"hello")
+    await server.whole(b"done")
+    await flush(server.tus.services)
+    assert [(await server.record(path)).synced_offset for path in paths] == [5, 5, 5]
+
+
+async def test_an_upload_that_is_busy_again_or_gone_is_left(server: Running) -> None:
+    """The append that holds it syncs by itself."""
+    busy, gone, whole = [await server.create(11) for _ in range(3)]
+    for path in (busy, gone, whole):
+        await server.patch(path, 0, b"hello")
+    unsynced = dict(server.tus.services.unsynced)
+    await server.delete(gone)
+    await server.patch(whole, 5, b" world")
+    server.tus.services.unsynced.update(unsynced)
+    async with server.tus.services.locks.attempt(id_of(busy)):
+        await flush(server.tus.services)
+    assert (await server.record(busy)).synced_offset == 0
+    await flush(server.tus.services)
+    assert (await server.record(busy)).synced_offset == 5
+    await flush(server.tus.services)
+    server.tus.services.unsynced[id_of(busy)] = 0.0
+    await flush(server.tus.services)
+
+
+async def test_one_that_cannot_be_synced_does_not_stop_the_others(server: Running) -> None:
+    """Someone removed its file by hand; the server still ends in order."""
+    lost, other = [await server.create(11) for _ in range(2)]
+    for path in (lost, other):
+        await server.patch(path, 0, b"hello")
+    server.file(lost).unlink()
+    await flush(server.tus.services)
+    assert (await server.record(other)).synced_offset == 5
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_sync_that_fails_falls_back_and_is_not_repeated(
+    server: Running, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    """TRAPS: the second fsync succeeds, and the bytes are gone all the same."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"he")
+    await flush(server.tus.services)
+    asked = server.patching(path, 2, 9)
+    asked.feed(b"llo")
+    await until(lambda: server.size(path) == 5)
+    if not live:
+        asked.vanish()
+        await asked.answered()
+    syncs = [0]
+
+    def failing(_: int) -> None:
+        syncs[0] += 1
+        raise OSError(5, "lost")
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    server.clock.now += 6
+    await tick(server.tus.services)
+    server.clock.now += 6
+    await tick(server.tus.services)
+    if live:
+        await until(lambda: not server.tus.services.live)
+        asked.vanish()
+        assert await asked.answered() == 500
+    assert syncs[0] == 1
+    monkeypatch.undo()
+    record = await server.record(path)
+    assert (record.upload_offset, record.tail) == (2, Tail.SEALED)
+    assert await server.offset(path) == 2
+    assert (await server.patch(path, 2, b"llo world")).status_code == 204
+    assert await server.bytes_of(path) == b"hello world"
+
+
+async def test_a_sync_that_fails_behind_the_last_byte_is_no_success(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The body had ended well, but the bytes are not certain: a 204 would be a lie."""
+    path = await server.create(11)
+    asked = server.patching(path, 0, 9)
+    asked.feed(b"hello")
+    await until(lambda: server.size(path) == 5)
+    (live,) = server.tus.services.live.values()
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow_sync() -> int:
+        entered.set()
+        await gate.wait()
+        raise SyncFailed
+
+    monkeypatch.setattr(live.writer, "sync", slow_sync)
+    server.clock.now += 6
+    ticking = asyncio.create_task(tick(server.tus.services))
+    await entered.wait()
+    asked.feed(b" wor", more=False)
+    await until(lambda: not server.tus.services.live)
+    gate.set()
+    await ticking
+    assert await asked.answered() == 500
+    assert await server.offset(path) == 0
+
+
+async def test_without_fsync_nothing_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--fsync never` promises nothing, and costs nothing; the expiry is pushed all the same."""
+
+    def never(_: int) -> None:
+        raise AssertionError("synced")
+
+    monkeypatch.setattr(os, "fdatasync", never)
+    async with running(tmp_path, fsync="never") as server:
+        path = await server.create(11)
+        asked = server.patching(path, 0, 11)
+        asked.feed(b"hello")
+        await until(lambda: server.size(path) == 5)
+        server.clock.now += 61
+        await tick(server.tus.services)
+        record = await server.record(path)
+        assert (record.upload_offset, record.synced_offset) == (5, 0)
+        assert record.expires_at == server.clock.now + 86_400
+        asked.feed(b" world", more=False)
+        assert await asked.answered() == 204
+        server.tus.services.unsynced.clear()
+
+
+async def test_always_syncs_before_every_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--fsync always`: every offset that is told outlives a loss of power."""
+    async with running(tmp_path, fsync="always") as server:
+        path = await server.create(11)
+        await server.patch(path, 0, b"hello")
+        assert (await server.record(path)).synced_offset == 5
+        assert server.tus.services.unsynced == {}
+
+
+async def test_progress_is_told_while_bytes_come(tmp_path: Path) -> None:
+    """PEERS: progress during a PATCH, not after. A function that raises harms nothing."""
+    told: list[Progress] = []
+
+    async def on_progress(progress: Progress) -> None:
+        told.append(progress)
+        raise RuntimeError("no")
+
+    async with running(tmp_path, on_progress=on_progress) as server:
+        path = await server.create(11)
+        checked = await server.create(11)
+        asked = server.patching(path, 0, 11)
+        sealed = server.patching(checked, 0, 11, **sha1(b"hello world"))
+        for one, where in ((asked, path), (sealed, checked)):
+            one.feed(b"hello")
+            await until(lambda where=where: server.size(where) == 5)
+        await tick(server.tus.services)
+        assert {(one.upload_id, one.offset, one.length) for one in told} == {
+            (id_of(path), 5, 11),
+            (id_of(checked), 0, 11),
+        }
+        for one in (asked, sealed):
+            one.vanish()
+            await one.answered()
+
+
+async def test_a_tick_that_fails_is_not_the_last(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nothing would be synced any more after one bad moment."""
+    ticks: list[int] = []
+    enough = asyncio.Event()
+
+    async def failing(_: object) -> None:
+        ticks.append(1)
+        if len(ticks) == 2:
+            enough.set()
+        raise StorageFailed
+
+    monkeypatch.setattr(keeper, "tick", failing)
+    monkeypatch.setattr(keeper, "_TICK", 0.0)
+    task = asyncio.create_task(keep(server.tus.services))
+    await asyncio.wait_for(enough.wait(), 5)
+    task.cancel()
+    await asyncio.wait({task})

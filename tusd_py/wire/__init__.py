@@ -1,0 +1,1 @@
+"""The fast path: what our own server does below ASGI."""
