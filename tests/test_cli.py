@@ -117,6 +117,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("file-template", "{id}/{filename}", 0, "file_template", "{id}/{filename}"),
     ("max-size", "5GiB", 2, "max_size", 5 * 2**30),
     ("max-size", "none", 2, "max_size", None),
+    ("max-size", "0", 2, "max_size", None),
     ("expire-after", "7d", 2, "expire_after", 604_800.0),
     ("expire-after", "never", 2, "expire_after", None),
     ("fsync", "always", 2, "fsync", "always"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,10 @@ def _stored(server: Served) -> int:
     return sum(path.stat().st_size for path in files)
 
 
+def _has(server: Served, size: int) -> bool:
+    return _stored(server) > size
+
+
 def _log_of(server: Served, method: str) -> int:
     return server.log.read_text().count(f"INFO {method} ")
 
@@ -76,13 +81,13 @@ def test_a_gibibyte_survives_two_killed_clients_and_two_killed_servers(tmp_path:
         offsets = []
         for step in (1, 2):
             with _sending(file, endpoint, state) as client:
-                eventually("bytes come in", lambda at=step: _stored(server) > at * SIZE // 8)
+                eventually("bytes come in", partial(_has, server, step * SIZE // 8))
                 client.send_signal(signal.SIGKILL)
                 client.wait()
             offsets.append(_stored(server))
         with _sending(file, endpoint, state) as client:
             for step in (4, 6):
-                eventually("bytes come in", lambda at=step: _stored(server) > at * SIZE // 8)
+                eventually("bytes come in", partial(_has, server, step * SIZE // 8))
                 server.kill()
                 offsets.append(_stored(server))
                 server.start()

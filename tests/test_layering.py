@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "metrics": EVENTS,
     "asgi": PLACES | {"engine", "metrics"},
     "wire": frozenset({"body"}),
-    "client": frozenset({"protocol"}),
+    "client": frozenset({"protocol", "config"}),
     "config": frozenset({"protocol"}),
     "cli": frozenset({"wiring", "app", "client", "config"}),
 }

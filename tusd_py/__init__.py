@@ -17,6 +17,7 @@ from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import Rejected as Reject
 from tusd_py.protocol.errors import TusError, UploadNotFinished, UploadNotFound
 from tusd_py.protocol.upload import Phase, Reply
+from tusd_py.state.filesystem import NetworkFileSystem
 from tusd_py.state.sqlite import NewerDatabase
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import WrongInstance
@@ -34,6 +35,7 @@ __all__ = [
     "Fsync",
     "HttpSettings",
     "InvalidTemplate",
+    "NetworkFileSystem",
     "NewUpload",
     "NewerDatabase",
     "Phase",

@@ -43,8 +43,10 @@ from tusd_py.protocol.commands import Download
 from tusd_py.protocol.decide import Limits
 from tusd_py.protocol.errors import TusError, UploadLocked
 from tusd_py.protocol.upload import Reply
+from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
+from tusd_py.storage.interface import WrongInstance
 
 logger = logging.getLogger("tusd_py")
 
@@ -164,6 +166,7 @@ class TusApp:
         Raises:
             WrongInstance: The bytes and the state do not belong together.
             NewerDatabase: The state was made by a newer release.
+            NetworkFileSystem: The state lies where locks do not hold.
         """
         await self.start()
         try:
@@ -184,7 +187,6 @@ class TusApp:
             outbox = Outbox(self.state, self.services.locks, self.services.clock, on_terminate)
             self.services.wake_outbox = outbox.wake
             self._run(outbox.run())
-        self._run(recover(self.services))
 
     async def open(self) -> None:
         """Opens storage and state, and starts nothing in the background; `stop` closes them.
@@ -192,8 +194,9 @@ class TusApp:
         Raises:
             WrongInstance: The bytes and the state do not belong together.
             NewerDatabase: The state was made by a newer release.
+            NetworkFileSystem: The state lies where locks do not hold.
         """
-        self._routes.is_ending = False
+        self.services.is_ending = False
         self._opening = asyncio.create_task(self._open())
         await self._opening
 
@@ -201,15 +204,17 @@ class TusApp:
         """The second half of `lifespan`: what came is kept, and synced.
 
         Args:
-            within: Seconds for the work on finished uploads that is still under way; the next
-                start resumes what does not end in time.
+            within: Seconds for the requests and the work on finished uploads that are still under
+                way; the next start resumes what does not end in time.
         """
         self.interrupt()
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background.clear()
-        await self.services.jobs.close(within)
+        begun = time.monotonic()
+        await self._routes.idle(within)
+        await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
         await flush(self.services)
         await self.state.close()
         self._host_locks.close()
@@ -217,7 +222,7 @@ class TusApp:
 
     def interrupt(self) -> None:
         """Ends every append with what came so far, and takes no new one: the server is to end."""
-        self._routes.is_ending = True
+        self.services.is_ending = True
         self.services.locks.interrupt_all(Reason.SHUTDOWN)
 
     async def sweep(self, *, dry_run: bool = False) -> SweepReport:
@@ -241,7 +246,7 @@ class TusApp:
         if upload_id in services.finishing:
             upload = await self.state.load(upload_id)
             assert upload is not None, "it is being finished"
-            path = await self.storage.finish(upload, durable=True)
+            path = upload.path or await self.storage.finish(upload, durable=True)
             await self.storage.take(replace(upload, path=path), Path(to))
             services.finishing[upload_id] = True
             return
@@ -278,13 +283,26 @@ class TusApp:
                 "not delivered. Pass lifespan=tus.lifespan to your application"
             )
             self._opening = asyncio.create_task(self._open())
-        await asyncio.shield(self._opening)
+        try:
+            await asyncio.shield(self._opening)
+        except Exception:
+            self._opening = None  # the next request tries again
+            raise
 
     async def _open(self) -> None:
+        await asyncio.to_thread(check_local, self.state.path.parent)
         try:
             instance = await self.state.open()
             trust_unsynced = self.services.fsync is Fsync.NEVER
-            found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+            try:
+                found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+            except WrongInstance:
+                # Another process may have made both, and taken an upload, since we looked.
+                tied = await self.state.instance()
+                if tied == instance:
+                    raise
+                instance = tied
+                found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
             if instance is None:
                 await self.state.tie(found)
             self.services.tells = await self.state.has_listener()
@@ -304,6 +322,7 @@ class TusApp:
                         len(report.quarantined),
                         report.bytes_freed,
                     )
+                await recover(self.services)
             except UploadLocked:
                 logger.debug("another process sweeps")
             except TusError:

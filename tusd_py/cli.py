@@ -61,7 +61,11 @@ def _pattern(text: str) -> str:
     return text
 
 
-SIZE = _Parsed("size", parse_size, "none")
+def _limit(text: str) -> int | None:
+    return parse_size(text) or None  # 0 is tusd's word for no limit
+
+
+LIMIT = _Parsed("size", _limit, "none")
 DURATION = _Parsed("duration", parse_duration)
 EXPIRY = _Parsed("duration", parse_duration, "never")
 PATTERN = _Parsed("pattern", _pattern)
@@ -178,7 +182,7 @@ main.add_command(upload)
 )
 @_flag("--base-path", default="/files/", help="URL path that uploads are sent to.")
 @_place
-@_flag("--max-size", type=SIZE, default="none", help="Largest upload, such as 500MB or 5GiB.")
+@_flag("--max-size", type=LIMIT, default="none", help="Largest upload, such as 500MB or 5GiB.")
 @_flag(
     "--expire-after",
     type=EXPIRY,

@@ -26,10 +26,12 @@ from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import StorageFailed, TusError
 from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
+from tusd_py.state.filesystem import NetworkFileSystem
 from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.template import InvalidTemplate
+from tusd_py.wire.http import HttpProtocol
 
 _BACKLOG = 2048
 _PAGE = 500
@@ -43,6 +45,7 @@ EXPECTED = (
     CannotListen,
     WrongInstance,
     NewerDatabase,
+    NetworkFileSystem,
     InvalidTemplate,
     OSError,
     TusError,
@@ -201,7 +204,8 @@ async def _serve(
         raise
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tests.asgi import raw
 from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, Running, running
 from tests.serving import Served
+from tusd_py.app import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -427,3 +429,13 @@ async def test_while_the_server_ends_nothing_new_is_taken(server: Running) -> No
     assert (await server.post(Upload_Length="1")).status_code == 503
     assert (await server.head(path)).status_code == 423
     assert await server.bytes_of(whole) == HELLO
+
+
+async def test_a_path_beside_the_base_creates_nothing(tmp_path: Path) -> None:
+    """Otherwise: a typo in the endpoint makes uploads that nobody finds under their URL."""
+    async with running(tmp_path, settings=Settings(base_path="/up/")) as server:
+        headers = TUS | {"Upload-Length": "1"}
+        for path in ("/other", "/upp", "/", "/u"):
+            assert (await server.client.post(path, headers=headers)).status_code == 404
+        for path in ("/up", "/up/"):
+            assert (await server.client.post(path, headers=headers)).status_code == 201

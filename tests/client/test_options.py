@@ -35,7 +35,7 @@ def test_sizes(text: str, size: int) -> None:
     "text", ["", "0", "0.1", "-1", "+1", "1_0", "٣", "MiB", "1e3", "1PiB", "99999999999T", "1M x"]
 )
 def test_sizes_that_are_none(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a size such as"):
+    with pytest.raises(click.BadParameter, match="is not a size"):
         parse_size(text)
 
 
@@ -49,7 +49,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1w", "1 year", "inf", "nan"])
 def test_durations_that_are_none(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a duration such as"):
+    with pytest.raises(click.BadParameter, match="is not a duration"):
         parse_duration(text)
 
 

@@ -45,7 +45,7 @@ async def test_what_came_before_the_end_is_kept_unless_it_is_unverified(
         assert (await server.record(path)).tail is Tail.OPEN
         offset = 2 if checked else 5
         assert (await server.record(path)).upload_offset == offset
-        server.tus._routes.is_ending = False
+        server.tus.services.is_ending = False
         assert await server.offset(path) == offset
         assert server.file(path).read_bytes() == b"hello"[:offset]
         assert (await server.patch(path, offset, HELLO[offset:])).status_code == 204
@@ -309,3 +309,48 @@ async def test_interrupting_everything_names_the_reason(server: Running) -> None
     asked.vanish()
     await until(lambda: not server.tus.services.live)
     assert await asked.answered() in (204, 503)
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_a_stop_waits_until_what_came_is_committed(tmp_path: Path, checked: bool) -> None:
+    """Otherwise: the state closes before the last bytes of a request are on record."""
+    async with running(tmp_path) as server:
+        path = await server.create(11)
+        asked = server.patching(path, 0, 11, **(sha1(HELLO) if checked else {}))
+        asked.feed(b"hello")
+        await until(lambda: server.size(path) == 5)
+        await server.tus.stop()
+        assert asked.task.done()
+        assert asked.status == 503
+        await server.tus.open()
+        assert await server.offset(path) == (0 if checked else 5)
+
+
+async def test_whoever_waited_for_the_lock_begins_no_body_at_the_end(server: Running) -> None:
+    """Otherwise: a body that began after all were interrupted holds the end up."""
+    path = await server.create(11)
+    services, upload_id = server.tus.services, in_process.id_of(path)
+    asked = asyncio.Event()
+    async with services.locks.hold(upload_id, within=1, on_contended=lambda _: asked.set()):
+        waiting = server.patching(path, 0, 11)
+        waiting.feed(HELLO, more=False)
+        await asyncio.wait_for(asked.wait(), 10)
+        services.is_ending = True
+    assert await waiting.answered() == 503
+    services.is_ending = False
+    assert await server.offset(path) == 0
+
+
+async def test_an_interrupted_client_is_told_at_once(server: Running) -> None:
+    """Not only when the rest of its body came, or never: it may still be there, and waiting."""
+    path = await server.create(11)
+    asked = server.patching(path, 0, 11)
+    asked.feed(b"hello")
+    await until(lambda: server.size(path) == 5)
+    taken = asked.taken
+    assert await server.offset(path) == 5
+    await until(lambda: asked.status == 423, within=0.5)
+    assert asked.headers["connection"] == "close"
+    assert asked.taken == taken
+    asked.vanish()
+    await asked.answered()

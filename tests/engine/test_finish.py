@@ -211,16 +211,13 @@ async def test_take_inside_on_finish(tmp_path: Path, raises: int) -> None:
         assert (tmp_path / "mine").read_bytes() == HELLO, "it is not ours any more"
 
 
-APP = pytest.mark.xfail(strict=True, reason="app.py: take finishes a second time")
-
-
 @pytest.mark.parametrize(
     ("content", "file_template"),
     [
         (HELLO, None),
-        pytest.param(b"", None, marks=APP),
-        pytest.param(HELLO, "{filename}", marks=APP),
-        pytest.param(b"", "{filename}", marks=APP),
+        (b"", None),
+        (HELLO, "{filename}"),
+        (b"", "{filename}"),
     ],
 )
 async def test_take_may_be_repeated(

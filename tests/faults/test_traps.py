@@ -135,7 +135,6 @@ def test_a_checksum_in_a_trailer_is_refused(served: Served) -> None:
     assert raw.offset_of(served.port, path) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="wiring.py: uvicorn's protocol class takes them for headers")
 @pytest.mark.parametrize(
     "trailer", ["X-HTTP-Method-Override: DELETE", "Upload-Length: 5", "Content-Type: text/plain"]
 )

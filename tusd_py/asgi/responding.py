@@ -108,7 +108,8 @@ class Exchange:
         """Whether no byte of this request's body can be taken for the next request."""
         if self._body.is_ended or not self._has_body():
             return True
-        if self._owes_continue():
+        if self._owes_continue() or self._body.interrupted_by is not None:
+            # Whoever was interrupted is told at once, also if the rest never comes.
             return False
         length = self._headers.first("Content-Length")
         if length is not None and (not abnf.INTEGER.fullmatch(length) or int(length) > _DRAIN):

@@ -1,11 +1,14 @@
 """The way of a request: its head becomes a command, the engine's outcome becomes a response."""
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import anyio
 
 from tusd_py.asgi.body import ReceiveBody
 from tusd_py.asgi.download import send_file
@@ -71,7 +74,14 @@ class TusRoutes:
         self._services = services
         self._settings = settings
         self._capabilities = Capabilities(max_size=services.limits.max_size)
-        self.is_ending = False
+        self._under_way = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+
+    async def idle(self, within: float) -> None:
+        """Waits until no request is under way, at most some seconds."""
+        with anyio.move_on_after(within):
+            await self._is_idle.wait()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         """Serves one request.
@@ -82,6 +92,16 @@ class TusRoutes:
             send: Likewise.
             base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
         """
+        self._under_way += 1
+        self._is_idle.clear()
+        try:
+            await self._answer(scope, receive, send, base_path)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_idle.set()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         begun = time.monotonic()
         headers = Headers(scope["headers"])
         body = ReceiveBody(receive, idle_timeout=self._settings.network_timeout)
@@ -140,7 +160,7 @@ class TusRoutes:
                 self._services.storage.locate(upload), upload, request.headers, exchange
             )
             return
-        if self.is_ending:
+        if self._services.is_ending:
             raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()
         work = self._carry_out(command, body, info, scope, request, exchange)
         await exchange.respond(await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED)))
@@ -201,8 +221,10 @@ def _verb(command: commands.Command) -> str:
 
 def _upload_id(path: str, base_path: str) -> str | None:
     """What stands behind the base path; None for the URL where uploads are created."""
-    rest = path[len(base_path) :] if path.startswith(base_path) else ""
-    return rest or None
+    if path in (base_path, base_path.removesuffix("/")):
+        return None
+    # What lies elsewhere has a slash in it, and so is no id.
+    return path.removeprefix(base_path)
 
 
 def _request_id(headers: Headers) -> str:

@@ -8,33 +8,31 @@ import re
 import click
 import httpx
 
+from tusd_py import config
 from tusd_py.protocol.abnf import LARGEST_INTEGER, METADATA_KEY, TOKEN
 
-_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OURS = frozenset(
     {"connection", "content-length", "content-type", "host", "tus-resumable", "transfer-encoding"}
 )
 
 
 def parse_size(value: str) -> int:
-    """Bytes, at least one: `65536`, `64MiB`, `64M` (the same), `64MB` (decimal)."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]?)(i?b)?", value.lower(), re.ASCII)
-    if match is not None:
-        number, unit, suffix = match.groups()
-        size = int(float(number) * (_DECIMAL if suffix == "b" else _BINARY)[unit])
-        if 0 < size <= LARGEST_INTEGER:
-            return size
-    raise click.BadParameter(f"{value!r} is not a size such as 65536, 512KiB, 64MiB or 1.5GB")
+    """Bytes, at least one: see `config.parse_size`."""
+    try:
+        size = config.parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if not 0 < size <= LARGEST_INTEGER:
+        raise click.BadParameter(f"{value!r} is not a size that a file can have")
+    return size
 
 
 def parse_duration(value: str) -> float:
-    """Seconds, zero or more: `30`, `30s`, `500ms`, `5m`, `2h`, `1d`."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(ms|[smhd]?)", value, re.ASCII)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is not a duration such as 0, 30s, 5m or 2h")
-    return float(match[1]) * _SECONDS[match[2]]
+    """Seconds, zero or more: see `config.parse_duration`."""
+    try:
+        return config.parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def parse_header(value: str) -> tuple[str, str]:

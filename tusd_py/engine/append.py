@@ -62,6 +62,9 @@ async def append(services: Services, command: Append, body: Body) -> Upload:
             # Nothing more can come, but a client that repeats its last request is told so.
             decide.append(command, found, services.limits, services.clock())
             return found
+        if services.is_ending:
+            # Whoever waited for the lock when all bodies were interrupted was not among them.
+            raise ServerShutdown
         found = await _take(services, command, body, found)
         if found.phase is Phase.FINISHING:
             found = await finish(services, found)

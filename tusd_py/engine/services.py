@@ -14,7 +14,7 @@ from tusd_py.hooks.events import Observed, OutboxEvent
 from tusd_py.hooks.interface import Hooks
 from tusd_py.locks.interface import Locks
 from tusd_py.protocol.decide import Limits
-from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.errors import ServerShutdown, TusError, UploadLocked
 from tusd_py.protocol.upload import Upload
 from tusd_py.state.interface import StateStore
 from tusd_py.storage.interface import Storage
@@ -129,11 +129,14 @@ class Jobs:
 
         Raises:
             UploadLocked: It was not done in time.
+            ServerShutdown: It was cut short; the next start resumes it.
         """
         task = self.start(upload_id, work)
         await asyncio.wait({task}, timeout=within)
         if not task.done():
             raise UploadLocked(upload_id)
+        if task.cancelled():
+            raise ServerShutdown
         return task.result()
 
     async def close(self, within: float) -> None:
@@ -166,6 +169,7 @@ class Services:
         live: Appends under way, by upload.
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
+        is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
         wake_outbox: Called after events were committed.
     """
@@ -183,6 +187,7 @@ class Services:
     live: dict[str, Live] = field(default_factory=dict)
     unsynced: dict[str, float] = field(default_factory=dict)
     finishing: dict[str, bool] = field(default_factory=dict)
+    is_ending: bool = False
     tells: bool = False
     wake_outbox: Callable[[], None] = lambda: None
 

@@ -87,8 +87,8 @@ async def _sweep_one(
     if not dry_run:
         upload = await _settled(services, upload)
     if upload.phase is Phase.FINISHING:
-        # All its bytes are here: it is not abandoned, it waits for its finish.
-        services.jobs.start(upload_id, partial(resume, services, upload_id))
+        # All its bytes are here: it waits for a server that can finish it (see `recover`), and
+        # this may be a tool beside it, which knows nothing of the application's functions.
         return
     report.expired.append(upload_id)
     if dry_run:
@@ -106,6 +106,9 @@ async def _settled(services: Services, upload: Upload) -> Upload:
 
 async def _sweep_strays(services: Services, report: SweepReport, *, dry_run: bool) -> None:
     now, stray = services.clock(), services.timing.stray
+    report.bytes_freed += await services.storage.empty_quarantine(
+        now - stray * _QUARANTINE, dry_run=dry_run
+    )
     page: list[str] = []
     async for upload_id in services.storage.strays(now - stray):
         page.append(upload_id)
@@ -113,8 +116,6 @@ async def _sweep_strays(services: Services, report: SweepReport, *, dry_run: boo
             await _set_aside(services, page, report, dry_run=dry_run)
             page = []
     await _set_aside(services, page, report, dry_run=dry_run)
-    if not dry_run:
-        report.bytes_freed += await services.storage.empty_quarantine(now - stray * _QUARANTINE)
 
 
 async def _set_aside(
@@ -122,15 +123,27 @@ async def _set_aside(
 ) -> None:
     known = await services.state.known(page)
     for upload_id in page:
-        if upload_id in known:
-            continue
-        report.quarantined.append(upload_id)
-        if not dry_run:
-            await services.storage.quarantine(upload_id)
+        if upload_id not in known:
+            await _set_one_aside(services, upload_id, report, dry_run=dry_run)
+
+
+async def _set_one_aside(
+    services: Services, upload_id: str, report: SweepReport, *, dry_run: bool
+) -> None:
+    try:
+        async with services.locks.attempt(upload_id):
+            # An application may have chosen just this id meanwhile.
+            if await services.state.load(upload_id) is not None:
+                return
+            report.quarantined.append(upload_id)
+            if not dry_run:
+                await services.storage.quarantine(upload_id)
+    except UploadLocked:
+        report.busy += 1
 
 
 async def recover(services: Services) -> None:
-    """At the start: takes up what an earlier process left in the middle; idempotent."""
+    """Takes up what another process left in the middle: at the start, and now and then."""
     after = ""
     while page := await services.state.with_phase(Phase.FINISHING, after, _PAGE):
         for upload in page:

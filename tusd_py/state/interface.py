@@ -32,6 +32,10 @@ class StateStore(Protocol):
         """Makes the store ready: the instance that it is tied to, None if it is new."""
         ...
 
+    async def instance(self) -> str | None:
+        """The instance that the store is tied to now."""
+        ...
+
     async def tie(self, instance: str) -> None:
         """Ties a new store to where the bytes lie."""
         ...

@@ -68,10 +68,14 @@ class SqliteState:
         self._reader = Worker(self._connect, writes=False, name="tusd-py-reads")
         try:
             await self._write(_migrate, durable=True)
-            return await self._meta("instance")
+            return await self.instance()
         except BaseException:
             await self.close()
             raise
+
+    async def instance(self) -> str | None:
+        """See `StateStore.instance`."""
+        return await self._meta("instance")
 
     async def tie(self, instance: str) -> None:
         """See `StateStore.tie`."""

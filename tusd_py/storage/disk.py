@@ -125,9 +125,9 @@ class DiskStorage:
         """See `Storage.quarantine`."""
         return await _in_thread(self._layout.quarantine, upload_id)
 
-    async def empty_quarantine(self, older_than: float) -> int:
+    async def empty_quarantine(self, older_than: float, *, dry_run: bool = False) -> int:
         """See `Storage.empty_quarantine`."""
-        return await _in_thread(self._layout.empty_quarantine, older_than)
+        return await _in_thread(self._layout.empty_quarantine, older_than, dry_run)
 
     def _open_for_append(self, upload: Upload, opened: list[int]) -> Upload:
         """Opens and settles; the descriptor goes to `opened`, whatever becomes of the caller."""
@@ -244,6 +244,7 @@ class DiskStorage:
         source, target = self.locate(upload), to.locate(upload)
         if upload.upload_offset == 0 and not source.exists():
             return
+        os.stat(source)  # what is not here leaves nothing there
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:

@@ -153,8 +153,8 @@ class Storage(Protocol):
         """Sets a file aside that no record knows: its size in bytes."""
         ...
 
-    async def empty_quarantine(self, older_than: float) -> int:
-        """Removes what was set aside before `older_than`: how many bytes came free."""
+    async def empty_quarantine(self, older_than: float, *, dry_run: bool = False) -> int:
+        """Removes what was set aside before `older_than`, or only says how many bytes that is."""
         ...
 
 

@@ -171,14 +171,15 @@ class Layout:
             # Another process has set it aside.
             return 0
 
-    def empty_quarantine(self, older_than: float) -> int:
+    def empty_quarantine(self, older_than: float, dry_run: bool) -> int:
         """See `Storage.empty_quarantine`."""
         freed = 0
         for path in self._quarantine.iterdir() if self._quarantine.exists() else ():
             stat = _stat_of_file(path) if abnf.UPLOAD_ID.fullmatch(path.name) else None
             if stat is not None and stat.st_mtime < older_than:
-                path.unlink(missing_ok=True)
                 freed += stat.st_size
+                if not dry_run:
+                    path.unlink(missing_ok=True)
         return freed
 
 
