@@ -20,6 +20,7 @@ from tusd_py import (
     FinishedUpload,
     Fsync,
     HttpSettings,
+    NetworkFileSystem,
     NewerDatabase,
     Settings,
     Timing,
@@ -125,6 +126,53 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, wrong: str
         async with tus.lifespan():
             raise AssertionError("it started")
     assert threads() == []
+
+
+async def test_another_process_that_was_first_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four workers start at once on a new directory, and one is slow: it must not give up."""
+    slow = TusApp(DiskStorage(tmp_path))
+    open_state = slow.state.open
+
+    async def open_then_wait() -> str | None:
+        seen = await open_state()
+        quick = TusApp(DiskStorage(tmp_path))
+        async with alive(quick), browser(quick) as client:
+            url = await create(client, "/", 3)
+            await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+        return seen
+
+    monkeypatch.setattr(slow.state, "open", open_then_wait)
+    async with alive(slow), browser(slow) as client:
+        await create(client, "/", 3)
+    assert threads() == []
+
+
+async def test_the_state_is_refused_where_locks_do_not_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise: two hosts on one share cut the tails of each other's uploads."""
+
+    def refuse(folder: Path) -> None:
+        raise NetworkFileSystem(f"{folder} is far away")
+
+    monkeypatch.setattr("tusd_py.app.check_local", refuse)
+    with pytest.raises(NetworkFileSystem, match="state is far away"):
+        await TusApp(DiskStorage(tmp_path)).open()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_without_a_lifespan_a_failed_first_request_is_not_the_last(tmp_path: Path) -> None:
+    """Otherwise: a disk that was full for a moment needs a restart."""
+    (tmp_path / "state").write_text("in the way")
+    tus = TusApp(DiskStorage(tmp_path))
+    async with browser(tus) as client:
+        with pytest.raises(OSError, match="state"):
+            await create(client, "/", 3)
+        (tmp_path / "state").unlink()
+        await create(client, "/", 3)
+    await tus.stop()
 
 
 async def test_requests_that_come_first_at_once_open_it_once(

@@ -293,22 +293,24 @@ class TusApp:
         await asyncio.to_thread(check_local, self.state.path.parent)
         try:
             instance = await self.state.open()
-            trust_unsynced = self.services.fsync is Fsync.NEVER
             try:
-                found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+                await self._open_storage(instance)
             except WrongInstance:
                 # Another process may have made both, and taken an upload, since we looked.
                 tied = await self.state.instance()
                 if tied == instance:
                     raise
-                instance = tied
-                found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
-            if instance is None:
-                await self.state.tie(found)
+                await self._open_storage(tied)
             self.services.tells = await self.state.has_listener()
         except BaseException:
             await self.state.close()
             raise
+
+    async def _open_storage(self, instance: str | None) -> None:
+        trust_unsynced = self.services.fsync is Fsync.NEVER
+        found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
+        if instance is None:
+            await self.state.tie(found)
 
     async def _sweep_now_and_then(self) -> None:
         while True:

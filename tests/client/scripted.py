@@ -15,7 +15,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+
+import trustme
 
 EXTENSIONS = "creation,creation-defer-length,checksum,concatenation"
 READ_AT_ONCE = 64 * 1024
@@ -141,8 +142,8 @@ class ScriptedServer:
         return self.uploads[url.rpartition("/")[2]]
 
 
-LOOPBACK = Path(__file__).with_name("loopback.pem")
-"""A key, and a certificate for 127.0.0.1 that nobody has signed."""
+AUTHORITY = trustme.CA()
+"""Has signed the certificate of an encrypted server; nobody knows it but who is told."""
 
 
 @contextlib.contextmanager
@@ -151,7 +152,7 @@ def scripted(*, encrypted: bool = False) -> Iterator[ScriptedServer]:
     tls = None
     if encrypted:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(LOOPBACK)
+        AUTHORITY.issue_cert("127.0.0.1").configure_cert(tls)
     server = ScriptedServer(tls)
     server.start()
     try:

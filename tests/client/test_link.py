@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.client.conftest import Send
-from tests.client.scripted import LOOPBACK, Cut, Kept, Say, ScriptedServer, scripted
+from tests.client.scripted import AUTHORITY, Cut, Kept, Say, ScriptedServer, scripted
 from tusd_py.client.errors import Gone, Mismatch, NotNow, Refused, Unreachable, Unsuitable
 from tusd_py.client.link import Access, Answer, Link
 
@@ -45,8 +45,11 @@ def test_an_answer_is_read_while_the_body_is_still_going(
     assert link.ask("OPTIONS", server.url, {}).status == 204, "the link can be used again"
 
 
-def test_an_encrypted_server(send: Send, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(LOOPBACK))
+def test_an_encrypted_server(
+    send: Send, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    AUTHORITY.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     with scripted(encrypted=True) as server:
         server.fault("PATCH", Cut(after=1_000_000), Say(status=413, text="ERR_X: no", after=9))
         result = send(file, server.url)
