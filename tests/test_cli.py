@@ -27,7 +27,8 @@ from tests.frameworks.hosts import browser
 from tests.frameworks.journey import BYTES, TUS
 from tests.serving import Served, eventually, serving
 from tusd_py import DiskStorage, Settings, Timing, TusApp, __version__, cli
-from tusd_py.wiring import Place, ServerSettings, UploadSettings
+from tusd_py.wire.server import ServerSettings
+from tusd_py.wiring import Place, UploadSettings
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

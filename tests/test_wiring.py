@@ -16,13 +16,10 @@ from tests.frameworks.journey import ask, create
 from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.disk import DiskStorage
+from tusd_py.wire.server import CannotListen, ServerSettings, close, listen
 from tusd_py.wiring import (
-    CannotListen,
     Place,
-    ServerSettings,
     UploadSettings,
-    _close,
-    _listen,
     back_up,
     build_app,
     build_server_app,
@@ -130,7 +127,7 @@ async def test_metrics_nowhere_and_at_the_root(tmp_path: Path, metrics_path: str
 
 def test_listening_on_ipv6(tmp_path: Path) -> None:
     try:
-        listening, url = _listen(ServerSettings(host="::1", port=0))
+        listening, url = listen(ServerSettings(host="::1", port=0))
     except CannotListen as refused:
         pytest.skip(str(refused))
     port = listening.getsockname()[1]
@@ -141,13 +138,13 @@ def test_listening_on_ipv6(tmp_path: Path) -> None:
 def test_the_next_servers_socket_is_left_alone(tmp_path: Path) -> None:
     """A supervisor may start the next before the last has ended."""
     path = tmp_path / "sock"
-    first, _ = _listen(ServerSettings(unix_sock=path))
+    first, _ = listen(ServerSettings(unix_sock=path))
     first.close()
-    second, _ = _listen(ServerSettings(unix_sock=path))
-    _close(first, path)
+    second, _ = listen(ServerSettings(unix_sock=path))
+    close(first, path)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
-    _close(second, path)
+    close(second, path)
     assert not path.exists()
 
 

@@ -3,18 +3,13 @@
 import asyncio
 import json
 import logging
-import signal
-import socket
 import sqlite3
-import stat
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import uvicorn
 import uvloop
 
 from tusd_py.app import Settings, TusApp
@@ -31,14 +26,10 @@ from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.template import InvalidTemplate
-from tusd_py.wire.http import HttpProtocol
+from tusd_py.wire.server import CannotListen, run
+from tusd_py.wire.server import ServerSettings as ServerSettings
 
-_BACKLOG = 2048
 _PAGE = 500
-
-
-class CannotListen(Exception):
-    """The address cannot be listened on; the message says why."""
 
 
 EXPECTED = (
@@ -74,25 +65,6 @@ class Place:
     upload_dir: Path
     state_dir: Path | None = None
     file_template: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """Where a server listens, and what it shows beside the uploads.
-
-    Attributes:
-        host: An address or a name of this machine.
-        port: 0 for a free one.
-        unix_sock: Listen on this socket instead, None for TCP.
-        metrics_path: None for no metrics.
-        shutdown_timeout: Seconds from SIGTERM to the end.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 1080
-    unix_sock: Path | None = None
-    metrics_path: str | None = "/metrics"
-    shutdown_timeout: float = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,15 +130,6 @@ def build_server_app(tus: TusApp, base_path: str, metrics_path: str | None) -> A
     return dispatch
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with signals that are ours: it would end with 143, and interrupt no body."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals alone."""
-        yield
-
-
 def serve(
     place: Place, server: ServerSettings, uploads: UploadSettings, announce: Callable[[str], None]
 ) -> None:
@@ -190,97 +153,7 @@ def serve(
     app = build_server_app(tus, uploads.base_path, server.metrics_path)
     base_path = with_slashes(uploads.base_path)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(tus, app, server, lambda url: announce(url + base_path)))
-
-
-async def _serve(
-    tus: TusApp, app: ASGIApp, server: ServerSettings, announce: Callable[[str], None]
-) -> None:
-    listening, url = _listen(server)
-    try:
-        await tus.start()
-    except BaseException:
-        _close(listening, server.unix_sock)
-        raise
-    config = uvicorn.Config(
-        app,
-        http=HttpProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        # A client that was told to stop is given two seconds to read it; see asgi/responding.py.
-        timeout_graceful_shutdown=max(1, int(server.shutdown_timeout * 3 / 4)),
-    )
-    uvicorn_server = _Server(config)
-    ends_at = _end_on_signals(tus, uvicorn_server, server.shutdown_timeout)
-    announce(url)
-    try:
-        await uvicorn_server.serve(sockets=[listening])
-    finally:
-        await tus.stop(within=max(0.5, ends_at() - time.monotonic() - 1.0))
-        _close(listening, server.unix_sock)
-
-
-def _end_on_signals(
-    tus: TusApp, server: uvicorn.Server, shutdown_timeout: float
-) -> Callable[[], float]:
-    """Lets SIGTERM and SIGINT end the server: by when, in `time.monotonic()`."""
-    deadline = [float("inf")]
-
-    def end() -> None:
-        server.force_exit = server.should_exit
-        server.should_exit = True
-        deadline[0] = time.monotonic() + shutdown_timeout
-        tus.interrupt()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    return lambda: min(deadline[0], time.monotonic() + shutdown_timeout)
-
-
-def _listen(server: ServerSettings) -> tuple[socket.socket, str]:
-    """A listening socket, and the URL that it is reached at, without a path."""
-    try:
-        if server.unix_sock is not None:
-            return _listen_unix(server.unix_sock), "http://localhost"
-        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-        address = (server.host, server.port)
-        listening = socket.create_server(address, family=family, backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:  # the latter for a host that no name can be
-        where = server.unix_sock or f"{server.host}:{server.port}"
-        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
-        raise CannotListen(f"cannot listen on {where}: {reason}; choose another one") from error
-    host = f"[{server.host}]" if ":" in server.host else server.host
-    return listening, f"http://{host}:{listening.getsockname()[1]}"
-
-
-def _listen_unix(path: Path) -> socket.socket:
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise OSError(None, "another server listens there")
-        path.unlink()
-    listening = socket.socket(socket.AF_UNIX)
-    try:
-        listening.bind(str(path))
-        listening.listen(_BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _close(listening: socket.socket, unix_sock: Path | None) -> None:
-    """Stops listening; the next server's socket may lie at the same path already."""
-    listening.close()
-    if unix_sock is not None:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(unix_sock)) != 0:
-                unix_sock.unlink(missing_ok=True)
+        runner.run(run(tus, app, server, lambda url: announce(url + base_path)))
 
 
 @asynccontextmanager

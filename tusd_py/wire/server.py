@@ -1,0 +1,178 @@
+"""A server of our own: where it listens, and how it ends.
+
+The rules:
+- The signals are ours: uvicorn would end with 143, wait without limit, and interrupt no body.
+- A unix socket that nobody listens on any more is replaced; one that lives is left alone.
+"""
+
+import asyncio
+import signal
+import socket
+import stat
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import uvicorn
+
+from tusd_py.wire.http import HttpProtocol
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_BACKLOG = 2048
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where a server listens, and what it shows beside the uploads.
+
+    Attributes:
+        host: An address or a name of this machine.
+        port: 0 for a free one.
+        unix_sock: Listen on this socket instead, None for TCP.
+        metrics_path: None for no metrics.
+        shutdown_timeout: Seconds from SIGTERM to the end.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 1080
+    unix_sock: Path | None = None
+    metrics_path: str | None = "/metrics"
+    shutdown_timeout: float = 10.0
+
+
+class Uploads(Protocol):
+    """What has to be begun before the server, and ended with it."""
+
+    async def start(self) -> None:
+        """Makes ready; what it raises ends the server before it listens for long."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ends every request soon, with what came so far."""
+        ...
+
+    async def stop(self, within: float) -> None:
+        """Ends what is left, in some seconds."""
+        ...
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals that are ours: it would end with 143, and interrupt no body."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the signals alone."""
+        yield
+
+
+async def run(
+    uploads: Uploads, app: ASGIApp, server: ServerSettings, announce: Callable[[str], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Args:
+        uploads: Started before the first request, and stopped after the last.
+        app: Answers the requests.
+        server: Where to listen, and how long the end may take.
+        announce: Called with the URL of the server, without a path, when it can be used.
+
+    Raises:
+        CannotListen: The address is taken or not allowed.
+    """
+    listening, url = listen(server)
+    try:
+        await uploads.start()
+    except BaseException:
+        close(listening, server.unix_sock)
+        raise
+    config = uvicorn.Config(
+        app,
+        http=HttpProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # A client that was told to stop is given two seconds to read it; see asgi/responding.py.
+        timeout_graceful_shutdown=max(1, int(server.shutdown_timeout * 3 / 4)),
+    )
+    uvicorn_server = _Server(config)
+    ends_at = _end_on_signals(uploads, uvicorn_server, server.shutdown_timeout)
+    announce(url)
+    try:
+        await uvicorn_server.serve(sockets=[listening])
+    finally:
+        await uploads.stop(within=max(0.5, ends_at() - time.monotonic() - 1.0))
+        close(listening, server.unix_sock)
+
+
+def _end_on_signals(
+    uploads: Uploads, server: uvicorn.Server, shutdown_timeout: float
+) -> Callable[[], float]:
+    """Lets SIGTERM and SIGINT end the server: by when, in `time.monotonic()`."""
+    deadline = [float("inf")]
+
+    def end() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+        deadline[0] = time.monotonic() + shutdown_timeout
+        uploads.interrupt()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    return lambda: min(deadline[0], time.monotonic() + shutdown_timeout)
+
+
+def listen(server: ServerSettings) -> tuple[socket.socket, str]:
+    """A listening socket, and the URL that it is reached at, without a path."""
+    try:
+        if server.unix_sock is not None:
+            return _listen_unix(server.unix_sock), "http://localhost"
+        family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+        address = (server.host, server.port)
+        listening = socket.create_server(address, family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:  # the latter for a host that no name can be
+        where = server.unix_sock or f"{server.host}:{server.port}"
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
+        raise CannotListen(f"cannot listen on {where}: {reason}; choose another one") from error
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return listening, f"http://{host}:{listening.getsockname()[1]}"
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise OSError(None, "another server listens there")
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(str(path))
+        listening.listen(_BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def close(listening: socket.socket, unix_sock: Path | None) -> None:
+    """Stops listening; the next server's socket may lie at the same path already."""
+    listening.close()
+    if unix_sock is not None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(unix_sock)) != 0:
+                unix_sock.unlink(missing_ok=True)
