@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from tests.frameworks.hosts import alive, browser
-from tests.frameworks.journey import BYTES, TUS, ask, create
+from tests.frameworks.journey import BYTES, TUS, ask, create, metadata
+from tests.storage.samples import files_below
 from tusd_py import (
     DiskStorage,
     EndedUpload,
@@ -30,6 +31,7 @@ from tusd_py import (
 from tusd_py.app import _report
 from tusd_py.hooks.events import Observed, UploadCreated
 from tusd_py.protocol.errors import StorageFailed
+from tusd_py.protocol.upload import Phase, Upload
 
 pytestmark = pytest.mark.anyio
 
@@ -128,25 +130,140 @@ async def test_a_start_that_fails_leaves_nothing_open(tmp_path: Path, wrong: str
     assert threads() == []
 
 
+@pytest.mark.parametrize("behind", ["open", "tie", "instance", "page"])
 async def test_another_process_that_was_first_is_joined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
 ) -> None:
     """Four workers start at once on a new directory, and one is slow: it must not give up."""
     slow = TusApp(DiskStorage(tmp_path))
-    open_state = slow.state.open
+    called = getattr(slow.state, behind)
+    urls = list[str]()
 
-    async def open_then_wait() -> str | None:
-        seen = await open_state()
+    async def call_then_wait(*args: Any) -> Any:
+        seen = await called(*args)
         quick = TusApp(DiskStorage(tmp_path))
         async with alive(quick), browser(quick) as client:
-            url = await create(client, "/", 3)
-            await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+            urls.append(await create(client, "/", 3))
+            await ask(client, "PATCH", urls[-1], b"abc", Upload_Offset="0")
         return seen
 
-    monkeypatch.setattr(slow.state, "open", open_then_wait)
+    with monkeypatch.context() as patched:
+        patched.setattr(slow.state, behind, call_then_wait)
+        await slow.open()
+    await slow.stop()
     async with alive(slow), browser(slow) as client:
+        for url in urls:
+            assert (await client.get(url)).content == b"abc"
+    assert urls
+    assert threads() == []
+
+
+async def test_two_states_cannot_share_one_upload_directory(tmp_path: Path) -> None:
+    """Otherwise: each knows no record of the other's files, and sets them aside as strays."""
+    first, second = (
+        TusApp(DiskStorage(tmp_path / "u"), settings=Settings(state_dir=tmp_path / name))
+        for name in ("one", "two")
+    )
+    async with alive(first):
+        for _ in range(2):
+            with pytest.raises(WrongInstance, match="belongs to another state"):
+                await second.open()
+    async with alive(first), browser(first) as client:
         await create(client, "/", 3)
     assert threads() == []
+
+
+async def test_a_volume_that_is_not_mounted_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    """Otherwise: every client is told that its upload is gone, and begins anew."""
+    tus = TusApp(DiskStorage(tmp_path / "u"), settings=Settings(state_dir=tmp_path / "state"))
+    data, volume = tmp_path / "u/data", tmp_path / "volume"
+    async with alive(tus), browser(tus) as client:
+        url = await create(client, "/", 3)
+        await ask(client, "PATCH", url, b"ab", Upload_Offset="0")
+    data.rename(volume)
+    for mount_point in (False, True):
+        if mount_point:
+            data.mkdir()
+        with pytest.raises(WrongInstance, match="is the volume mounted"):
+            await tus.open()
+        assert data.exists() is mount_point
+        assert files_below(tmp_path / "u") == {}
+    data.rmdir()
+    volume.rename(data)
+    async with alive(tus), browser(tus) as client:
+        assert (await ask(client, "HEAD", url, expect=200)).headers["Upload-Offset"] == "2"
+
+
+async def test_a_start_that_was_killed_before_the_mark_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tus = TusApp(DiskStorage(tmp_path))
+
+    async def killed(*_: object, **__: object) -> None:
+        raise StorageFailed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tus.storage, "open", killed)
+        with pytest.raises(StorageFailed):
+            await tus.open()
+    async with alive(tus), browser(tus) as client:
+        await create(client, "/", 3)
+
+
+async def _whole(client: httpx.AsyncClient, filename: str, content: bytes) -> str:
+    named = metadata(filename=filename)
+    url = await create(client, "/", len(content), Upload_Metadata=named)
+    await ask(client, "PATCH", url, content, Upload_Offset="0")
+    return url
+
+
+async def test_a_name_that_came_to_another_upload_leads_to_that_one_only(tmp_path: Path) -> None:
+    """Otherwise: `GET` gives out, and `DELETE` removes, the file of somebody else."""
+    tus = TusApp(DiskStorage(tmp_path, file_template="{filename}"))
+    async with alive(tus), browser(tus) as client:
+        first = await _whole(client, "report.pdf", b"first")
+        (tmp_path / "files/report.pdf").rename(tmp_path / "archived.pdf")
+        second = await _whole(client, "report.pdf", b"second")
+        assert (await client.get(first)).status_code == 404
+        with pytest.raises(StorageFailed):
+            await tus.take(first.rpartition("/")[2], tmp_path / "mine.pdf")
+        await ask(client, "DELETE", first)
+        assert (await client.get(second)).content == b"second"
+        assert files_below(tmp_path / "files") == {"report.pdf": b"second"}
+
+
+@pytest.mark.parametrize("part", [True, False])
+async def test_an_empty_upload_whose_finish_is_repeated_has_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: bool
+) -> None:
+    """Otherwise: its first finish is cut short, and no later one ever succeeds."""
+    left = 3
+
+    async def cut_short(upload: Upload, **options: Any) -> Upload:
+        nonlocal left
+        if upload.phase is Phase.COMPLETE and left:
+            left -= 1
+            raise StorageFailed
+        return await commit(upload, **options)
+
+    async def new_id(_: object) -> str:
+        return "chosen"
+
+    tus = TusApp(DiskStorage(tmp_path, file_template="{filename}"), new_id=new_id)
+    commit = tus.state.commit
+    monkeypatch.setattr(tus.state, "commit", cut_short)
+    named = {"Upload-Length": "0", "Upload-Metadata": metadata(filename="empty")}
+    concat = {"Upload-Concat": "partial"} if part else {}
+    async with alive(tus), browser(tus) as client:
+        await ask(client, "POST", "/", expect=500, headers=named | concat)
+        for _ in range(10):
+            answer = await client.head("/chosen", headers=TUS)
+            if answer.status_code == 200:
+                break
+        assert (answer.status_code, left) == (200, 0)
+        assert (await client.get("/chosen")).content == b""
+    assert files_below(tmp_path / "files") == ({} if part else {"empty": b""})
+    assert [path.name for path in tmp_path.glob("data/*/*")] == (["chosen"] if part else [])
 
 
 async def test_the_state_is_refused_where_locks_do_not_hold(

@@ -134,6 +134,9 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
 ]
 """Flag, text, which of the three settings, its field, and its value."""
 
+BESIDE = {"cors-allow-credentials": {"TUSD_PY_CORS_ALLOW_ORIGIN": r"https://app\.test"}}
+"""What has to be set as well."""
+
 
 def check(told: Told, result: Result, index: int, name: str, value: object) -> None:
     assert result.exit_code == 0, result.output
@@ -145,7 +148,7 @@ def test_a_flag_arrives(
     told: Told, flag: str, text: str, index: int, name: str, value: object
 ) -> None:
     given = [f"--{flag}"] if text == "true" else [f"--{flag}", text]
-    check(told, run("serve", *given), index, name, value)
+    check(told, run("serve", *given, env=BESIDE.get(flag)), index, name, value)
 
 
 @pytest.mark.parametrize(("flag", "text", "index", "name", "value"), FLAGS)
@@ -155,7 +158,7 @@ def test_an_environment_variable_arrives(
     variable = "TUSD_PY_" + flag.upper().replace("-", "_")
     if text == "":  # to click an empty variable is one that is not set
         value = "/metrics"
-    check(told, run("serve", env={variable: text}), index, name, value)
+    check(told, run("serve", env={variable: text} | BESIDE.get(flag, {})), index, name, value)
 
 
 @pytest.mark.parametrize("dash", ["-", "_"])
@@ -173,7 +176,7 @@ def test_a_line_of_the_file_arrives(
     file = tmp_path / "tus.toml"
     literal = text if text in ("true", "8080", "30") else f"'{text}'"
     file.write_text(f"{flag.replace('-', dash)} = {literal}\n")
-    check(told, run("--config", file, "serve"), index, name, value)
+    check(told, run("--config", file, "serve", env=BESIDE.get(flag)), index, name, value)
 
 
 def test_every_flag_of_serve_is_in_the_table() -> None:
@@ -281,6 +284,13 @@ BAD_FLAGS = [
 @pytest.mark.parametrize(("flag", "text", "complaint"), BAD_FLAGS)
 def test_a_mistake_in_a_flag_is_named(told: Told, flag: str, text: str, complaint: str) -> None:
     assert_refused(run("serve", flag, text), 2, complaint)
+    assert told == []
+
+
+@pytest.mark.parametrize("origin", [[], ["--cors-allow-origin", "*"]])
+def test_credentials_need_an_origin(told: Told, origin: list[str]) -> None:
+    result = run("serve", "--cors-allow-credentials", *origin)
+    assert_refused(result, 2, "--cors-allow-credentials needs --cors-allow-origin with the pages")
     assert told == []
 
 

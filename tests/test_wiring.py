@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.frameworks.hosts import alive, browser
-from tests.frameworks.journey import ask, create
+from tests.frameworks.journey import ask, create, metadata
 from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.disk import DiskStorage
@@ -211,6 +211,30 @@ async def test_an_upload_that_is_terminated_while_a_backup_runs(
     tus = build_app(Place(upload_dir=tmp_path / "copy"), UploadSettings())
     async with tus.lifespan(), browser(tus) as client:
         await ask(client, "HEAD", f"/{upload_id}", expect=404)
+
+
+async def test_finished_files_of_a_backup_are_its_own(tmp_path: Path) -> None:
+    """They lie at other inodes; and a name that came to another upload is copied once."""
+    place = Place(upload_dir=tmp_path / "u", file_template="{filename}")
+    tus, urls = build_app(place, UploadSettings()), []
+    async with tus.lifespan(), browser(tus) as client:
+        for content in (b"first", b"second", b"", b"third"):
+            named = metadata(filename="empty" if content == b"" else "report.pdf")
+            url = await create(client, "/", len(content), Upload_Metadata=named)
+            if content:
+                await ask(client, "PATCH", url, content, Upload_Offset="0")
+            urls.append(url)
+            if len(urls) == 1:
+                (tmp_path / "u/files/report.pdf").rename(tmp_path / "archived.pdf")
+        report = await back_up(tus, tmp_path / "copy")
+    assert (report.copied, report.skipped, report.bytes_copied) == (3, 1, 11)
+    copy = build_app(Place(upload_dir=tmp_path / "copy"), UploadSettings())
+    async with copy.lifespan(), browser(copy) as client:
+        assert (await client.get(urls[0])).status_code == 404
+        assert [(await client.get(url)).content for url in urls[1:]] == [b"second", b"", b"third"]
+        for url in urls[1:]:
+            await ask(client, "DELETE", url)
+    assert not list((tmp_path / "copy/files").iterdir())
 
 
 @pytest.mark.parametrize("error", [StorageFailed(), StorageFull()])

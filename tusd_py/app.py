@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from tusd_py.asgi.mounting import (
 )
 from tusd_py.asgi.routes import HttpSettings, TusRoutes
 from tusd_py.body import Reason
-from tusd_py.engine.keeper import flush, keep
+from tusd_py.engine.keeper import flush, keep, tell_progress
 from tusd_py.engine.query import download
 from tusd_py.engine.services import Fsync, Services, Timing
 from tusd_py.engine.sweep import SweepReport, recover, sweep
@@ -41,12 +42,11 @@ from tusd_py.locks.host import HostLocks
 from tusd_py.locks.local import LocalLocks
 from tusd_py.protocol.commands import Download
 from tusd_py.protocol.decide import Limits
-from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.errors import UploadLocked
 from tusd_py.protocol.upload import Reply
 from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
-from tusd_py.storage.interface import WrongInstance
 
 logger = logging.getLogger("tusd_py")
 
@@ -181,6 +181,8 @@ class TusApp:
             await self.state.listen()
             self.services.tells = True
         self._run(keep(self.services))
+        if self.services.hooks.on_progress is not None:
+            self._run(tell_progress(self.services, self.services.hooks.on_progress))
         self._run(self._sweep_now_and_then())
         on_terminate = self.services.hooks.on_terminate
         if on_terminate is not None:
@@ -213,11 +215,14 @@ class TusApp:
         await asyncio.gather(*self._background, return_exceptions=True)
         self._background.clear()
         begun = time.monotonic()
-        await self._routes.idle(within)
+        is_idle = await self._routes.idle(within)
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
-        await flush(self.services)
+        await flush(self.services, until=begun + within)
         await self.state.close()
-        self._host_locks.close()
+        if is_idle:
+            # A request that hangs, say in a write to a disk that hangs, keeps its lock until this
+            # process ends: ownership never passes by time.
+            self._host_locks.close()
         self._opening = None
 
     def interrupt(self) -> None:
@@ -292,25 +297,23 @@ class TusApp:
     async def _open(self) -> None:
         await asyncio.to_thread(check_local, self.state.path.parent)
         try:
-            instance = await self.state.open()
-            try:
-                await self._open_storage(instance)
-            except WrongInstance:
-                # Another process may have made both, and taken an upload, since we looked.
-                tied = await self.state.instance()
-                if tied == instance:
-                    raise
-                await self._open_storage(tied)
+            await self._open_storage(await self.state.open())
             self.services.tells = await self.state.has_listener()
         except BaseException:
             await self.state.close()
             raise
 
     async def _open_storage(self, instance: str | None) -> None:
-        trust_unsynced = self.services.fsync is Fsync.NEVER
-        found = await self.storage.open(instance, trust_unsynced=trust_unsynced)
         if instance is None:
-            await self.state.tie(found)
+            # The state chooses, before any bytes do: of several processes the first one's counts.
+            await self.state.tie(secrets.token_hex(16))
+            instance = await self.state.instance()
+            assert instance is not None, "it was just tied"
+        await self.storage.open(
+            instance,
+            is_new=not await self.state.page("", 1),
+            trust_unsynced=self.services.fsync is Fsync.NEVER,
+        )
 
     async def _sweep_now_and_then(self) -> None:
         while True:
@@ -327,7 +330,7 @@ class TusApp:
                 await recover(self.services)
             except UploadLocked:
                 logger.debug("another process sweeps")
-            except TusError:
+            except Exception:  # the root of a task
                 logger.exception("the sweep failed; it is tried again")
             await asyncio.sleep(_SWEEP_EVERY)
 

@@ -252,6 +252,11 @@ def serve_command(**flags: Any) -> None:
     The first line of output tells the URL that a tus client needs. A flag goes before its
     environment variable, and that before the file of `tusd-py --config`.
     """
+    if flags["cors_allow_credentials"] and flags["cors_allow_origin"] == "*":
+        raise click.UsageError(
+            "--cors-allow-credentials needs --cors-allow-origin with the pages that may send them, "
+            r"such as 'https://app\.example\.com'; it is * now, which is any page of the web"
+        )
     configure_logging(flags["log_format"], flags["log_level"])
     place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
     server = ServerSettings(

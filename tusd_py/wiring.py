@@ -235,7 +235,9 @@ async def back_up(tus: TusApp, to: Path) -> BackupReport:
     storage, state = DiskStorage(to), SqliteState(state_file)
     report = BackupReport()
     try:
-        await storage.open(await state.open(), trust_unsynced=False)
+        instance = await state.open()
+        assert instance is not None, "what is opened is tied"
+        await storage.open(instance, is_new=True, trust_unsynced=False)
         after = ""
         while page := await state.page(after, _PAGE):
             for upload in page:
@@ -263,7 +265,7 @@ async def _copy_one(
     try:
         await tus.storage.copy_out(upload, storage)
     except StorageFailed:
-        if await asyncio.to_thread(where.exists):
+        if await tus.storage.has(upload):
             raise
         moved = await tus.state.load(upload.id)
         if moved is None or not moved.path or tus.storage.locate(moved) == where:
@@ -272,14 +274,14 @@ async def _copy_one(
             return
         # It was finished meanwhile, and lies where the template says.
         await tus.storage.copy_out(moved, storage)
-        moved = replace(moved, generation=upload.generation)
-        upload = await state.commit(moved, durable=True)
+        upload = replace(moved, generation=upload.generation)
     report.copied += 1
     report.bytes_copied += upload.upload_offset
+    copied = replace(upload, placement="")  # its file has another inode than the original
     if upload.phase is Phase.RECEIVING and not upload.is_final:
         # The copy holds what was acknowledged, on the disk, and nothing beyond.
-        copied = replace(upload, synced_offset=upload.upload_offset, tail=Tail.OPEN)
-        await state.commit(copied, durable=True)
+        copied = replace(copied, synced_offset=upload.upload_offset, tail=Tail.OPEN)
+    await state.commit(copied, durable=True)
 
 
 class _JsonLines(logging.Formatter):

@@ -276,3 +276,44 @@ def test_any_chunking_stores_the_same_bytes(
     received = anyio.run(run)
     last = EndedBy.DISCONNECT if vanishes else EndedBy.END
     assert received == Received(count=len(expected), ended_by=EndedBy.LIMIT if is_over else last)
+
+
+async def test_nothing_is_stored_in_place_of_what_a_middleware_swallowed(fd: int) -> None:
+    """Starlette's `BaseHTTPMiddleware` loses the message it holds when `receive` is cancelled: the
+    next one would be stored where that one belongs.
+    """
+    client = Client()
+    holds = asyncio.Event()
+
+    async def receive() -> Message:
+        message = await client.receive()
+        if message["body"] == b"held":
+            holds.set()
+            await asyncio.sleep(0.2)
+        return message
+
+    body = ReceiveBody(receive, idle_timeout=5.0)
+    for piece in (b"one,", b"held", b"two,"):
+        client.feed(piece)
+    saving = asyncio.create_task(body.save(fd, 0, 100))
+    await asyncio.wait_for(holds.wait(), 5)
+    body.interrupt(Reason.CONTENDED)
+    received = await saving
+    assert received.ended_by is EndedBy.INTERRUPTED
+    assert b"one,heldtwo,".startswith(content(fd))
+    assert received.count == len(content(fd))
+
+
+async def test_a_server_that_raises_is_a_client_that_left(fd: int) -> None:
+    """And not a wait for as long as a silent client is waited for."""
+    client = Client()
+    client.feed(b"hello")
+
+    async def receive() -> Message:
+        if client.queue.empty():
+            raise RuntimeError("no more")
+        return await client.receive()
+
+    body = ReceiveBody(receive, idle_timeout=60.0)
+    received = await asyncio.wait_for(body.save(fd, 0, 100), 5)
+    assert (received.count, received.ended_by) == (5, EndedBy.DISCONNECT)

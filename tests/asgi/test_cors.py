@@ -100,7 +100,9 @@ async def test_a_pattern_holds_for_the_whole_origin(
 
 async def test_with_credentials_the_origin_is_echoed(tmp_path: Path) -> None:
     """Fetch forbids `*` there."""
-    async with running(tmp_path, settings=settings(allow_credentials=True)) as server:
+    async with running(
+        tmp_path, settings=settings(allow_credentials=True, allow_origin=PAGE)
+    ) as server:
         answer = await server.client.get(BASE + "x", headers={"Origin": PAGE})
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
         assert answer.headers["Vary"] == "Origin"

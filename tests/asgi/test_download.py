@@ -178,6 +178,29 @@ async def test_a_file_that_somebody_removed_is_404(server: Running) -> None:
     assert (await server.client.get(path)).status_code == 404
 
 
+async def test_a_file_that_goes_while_it_is_asked_for_is_404(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await server.whole(HELLO)
+
+    async def has(_: Upload) -> bool:
+        server.file(path).unlink()
+        return True
+
+    monkeypatch.setattr(server.tus.storage, "has", has)
+    assert (await server.client.get(path)).status_code == 404
+
+
+async def test_what_an_earlier_answer_gave_is_not_confirmed_once_it_is_gone(
+    server: Running,
+) -> None:
+    path = await server.whole(HELLO)
+    etag = (await server.client.get(path)).headers["ETag"]
+    server.file(path).unlink()
+    answer = await server.client.get(path, headers={"If-None-Match": etag})
+    assert answer.status_code == 404
+
+
 async def test_an_empty_file(server: Running) -> None:
     """It has a URL as any other, and no range of it can be had."""
     path = await server.create(0)

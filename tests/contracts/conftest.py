@@ -35,7 +35,7 @@ def new_storage(request: pytest.FixtureRequest, tmp_path: Path) -> NewStorage:
 @pytest.fixture
 async def storage(new_storage: NewStorage) -> Storage:
     made = new_storage()
-    await made.open(None, trust_unsynced=False)
+    await made.open("mine", is_new=True, trust_unsynced=False)
     return made
 
 

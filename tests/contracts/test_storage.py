@@ -33,29 +33,26 @@ async def strays(storage: Storage, older_than: float = FAR_FUTURE) -> list[str]:
 
 class TestOpen:
     async def test_ties_the_place_to_a_state_store_for_good(self, new_storage: NewStorage) -> None:
-        instance = await new_storage().open(None, trust_unsynced=False)
-        assert instance
-        assert await new_storage().open(instance, trust_unsynced=False) == instance
+        for is_new in (True, True, False):
+            await new_storage().open("mine", is_new=is_new, trust_unsynced=False)
+        with pytest.raises(WrongInstance):
+            await new_storage().open("another", is_new=True, trust_unsynced=False)
 
-    async def test_keeps_the_instance_that_the_state_store_has(
-        self, new_storage: NewStorage
-    ) -> None:
-        assert await new_storage().open("mine", trust_unsynced=False) == "mine"
-
-    async def test_a_start_that_was_killed_before_the_tie_is_repeated(
-        self, new_storage: NewStorage
-    ) -> None:
-        instance = await new_storage().open(None, trust_unsynced=False)
-        assert await new_storage().open(None, trust_unsynced=False) == instance
-
-    @pytest.mark.parametrize("instance", ["another", None])
+    @pytest.mark.parametrize("is_new", [True, False])
     async def test_another_state_store_is_refused(
-        self, new_storage: NewStorage, storage: Storage, instance: str | None
+        self, new_storage: NewStorage, storage: Storage, is_new: bool
     ) -> None:
         upload = await store(storage, UPLOAD, b"acknowledged")
         with pytest.raises(WrongInstance, match="Nothing was touched"):
-            await new_storage().open(instance, trust_unsynced=False)
+            await new_storage().open("another", is_new=is_new, trust_unsynced=False)
         assert await content(storage, upload) == b"acknowledged"
+
+    async def test_a_place_that_is_not_there_is_refused_to_a_state_with_uploads(
+        self, new_storage: NewStorage
+    ) -> None:
+        with pytest.raises(WrongInstance, match="Nothing was touched"):
+            await new_storage().open("mine", is_new=False, trust_unsynced=False)
+        await new_storage().open("mine", is_new=True, trust_unsynced=False)
 
 
 class TestWriter:
@@ -249,13 +246,6 @@ class TestFinish:
         assert await storage.finish(whole, durable=durable) == path
         assert await content(storage, replace(whole, path=path)) == data
 
-    async def test_an_empty_upload_that_never_had_a_body_has_a_file(
-        self, storage: Storage, durable: bool
-    ) -> None:
-        empty = replace(UPLOAD, upload_length=0)
-        path = await storage.finish(empty, durable=durable)
-        assert await content(storage, replace(empty, path=path)) == b""
-
 
 class TestTake:
     async def test_moves_the_file_and_does_nothing_when_repeated(
@@ -302,6 +292,14 @@ class TestRemove:
         upload = await finished(storage, UPLOAD, b"abcd")
         assert await storage.remove(upload) == 4
         assert not storage.locate(upload).exists()
+
+
+class TestHas:
+    async def test_as_long_as_it_is_there(self, storage: Storage, tmp_path: Path) -> None:
+        upload = await finished(storage, UPLOAD, b"abc")
+        assert await storage.has(upload)
+        await storage.take(upload, tmp_path / "film.mp4")
+        assert not await storage.has(upload)
 
 
 class TestStrays:

@@ -4,8 +4,10 @@ import asyncio
 import base64
 import hashlib
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -354,3 +356,29 @@ async def test_an_interrupted_client_is_told_at_once(server: Running) -> None:
     assert asked.taken == taken
     asked.vanish()
     await asked.answered()
+
+
+async def test_a_write_that_hangs_keeps_its_lock_when_the_application_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ownership never passes by time: what another process stores meanwhile would be overwritten
+    when the disk comes back.
+    """
+    begun, go_on = threading.Event(), threading.Event()
+    write = asgi_body._write
+
+    def slow(*args: Any) -> int:
+        begun.set()
+        go_on.wait(20)
+        return write(*args)
+
+    async with running(tmp_path) as server, running(tmp_path) as other:
+        path = await server.create(11)
+        monkeypatch.setattr(asgi_body, "_write", slow)
+        asked = server.patching(path, 0, 11)
+        asked.feed(b"OLD!")
+        await asyncio.to_thread(begun.wait, 10)
+        await server.tus.stop(within=0.05)
+        assert (await other.patch(path, 0, b"NEW.")).status_code == 423
+        go_on.set()
+        await asyncio.wait({asked.task})

@@ -1,17 +1,20 @@
 """What is kept while and after bytes come in: checkpoints, syncs, progress."""
 
 import asyncio
+import errno
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.asgi.in_process import Running, id_of, running, sha1, until
-from tusd_py import Progress
+from tests.asgi.in_process import BASE, Running, id_of, running, sha1, until
+from tusd_py import Progress, Settings, Timing
 from tusd_py.engine import keeper
-from tusd_py.engine.keeper import flush, keep, tick
+from tusd_py.engine.keeper import flush, keep, tell_progress, tick
 from tusd_py.protocol.errors import StorageFailed
-from tusd_py.protocol.upload import Phase, Tail
+from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.storage.interface import SyncFailed
 
 pytestmark = pytest.mark.anyio
@@ -208,7 +211,9 @@ async def test_always_syncs_before_every_answer(
         assert server.tus.services.unsynced == {}
 
 
-async def test_progress_is_told_while_bytes_come(tmp_path: Path) -> None:
+async def test_progress_is_told_while_bytes_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PEERS: progress during a PATCH, not after. A function that raises harms nothing."""
     told: list[Progress] = []
 
@@ -224,7 +229,11 @@ async def test_progress_is_told_while_bytes_come(tmp_path: Path) -> None:
         for one, where in ((asked, path), (sealed, checked)):
             one.feed(b"hello")
             await until(lambda where=where: server.size(where) == 5)
-        await tick(server.tus.services)
+        monkeypatch.setattr(keeper, "_TICK", 0.0)
+        telling = asyncio.create_task(tell_progress(server.tus.services, on_progress))
+        await until(lambda: len(told) >= 2)
+        telling.cancel()
+        await asyncio.wait({telling})
         assert {(one.upload_id, one.offset, one.length) for one in told} == {
             (id_of(path), 5, 11),
             (id_of(checked), 0, 11),
@@ -253,3 +262,114 @@ async def test_a_tick_that_fails_is_not_the_last(
     await asyncio.wait_for(enough.wait(), 5)
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_progress_function_that_hangs_holds_no_sync_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise: one slow webhook, and after a loss of power every upload begins at zero."""
+    hangs = asyncio.Event()
+
+    async def on_progress(_: Progress) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(keeper, "_TICK", 0.01)
+    settings = Settings(base_path=BASE, timing=Timing(sync_after=0.0))
+    async with running(
+        tmp_path, background=True, settings=settings, on_progress=on_progress
+    ) as server:
+        path = await server.create(11)
+        asked = server.patching(path, 0, 11)
+        asked.feed(b"hello")
+        await asyncio.wait_for(hangs.wait(), 10)
+        synced = asyncio.Event()
+        publish = server.tus.state.commit
+
+        async def commit(upload: Upload, **how: Any) -> Upload:
+            if upload.synced_offset == 5:
+                synced.set()
+            return await publish(upload, **how)
+
+        monkeypatch.setattr(server.tus.state, "commit", commit)
+        await asyncio.wait_for(synced.wait(), 10)
+        asked.vanish()
+        await asked.answered()
+
+
+async def test_what_could_not_be_synced_for_a_moment_is_not_forgotten(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise: descriptors run short once, and SIGTERM syncs nothing of that upload."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    with monkeypatch.context() as short:
+        short.setattr(server.tus.storage, "sync", _fails)
+        await flush(server.tus.services)
+    assert (await server.record(path)).synced_offset == 0
+    await flush(server.tus.services)
+    assert (await server.record(path)).synced_offset == 5
+    assert server.tus.services.unsynced == {}
+
+
+async def _fails(_: Upload) -> None:
+    raise StorageFailed
+
+
+async def test_no_sync_begins_behind_the_end(server: Running) -> None:
+    """A server that is to end in time cannot sync thousands of uploads one by one."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    await flush(server.tus.services, until=0.0)
+    assert (await server.record(path)).synced_offset == 0
+
+
+async def test_a_failed_sync_counts_also_while_the_keeper_is_cancelled(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise: the next sync succeeds, and promises bytes that the disk has dropped."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    server.clock.now += 6
+    begun, go_on = threading.Event(), threading.Event()
+
+    def failing(_: int) -> None:
+        begun.set()
+        go_on.wait(10)
+        raise OSError(errno.EIO, "bad disk")
+
+    monkeypatch.setattr(keeper, "_TICK", 0.0)
+    monkeypatch.setattr(os, "fdatasync", failing)
+    task = asyncio.create_task(keep(server.tus.services))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    go_on.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    record = await server.record(path)
+    assert (record.upload_offset, record.tail) == (0, Tail.SEALED)
+
+
+async def test_always_means_that_an_adopted_tail_is_synced_before_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise: after a kill HEAD tells an offset that a loss of power takes back."""
+    async with running(tmp_path, fsync="always") as server:
+        path = await server.create(11)
+        await server.patch(path, 0, b"he")
+        with server.file(path).open("ab") as file:
+            file.write(b"llo")
+        assert await server.offset(path) == 5
+        assert (await server.record(path)).synced_offset == 5
+
+
+async def test_an_adopted_tail_is_synced_in_the_background(server: Running) -> None:
+    """As what came by an append is."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"he")
+    await flush(server.tus.services)
+    with server.file(path).open("ab") as file:
+        file.write(b"llo")
+    assert await server.offset(path) == 5
+    await flush(server.tus.services)
+    assert (await server.record(path)).synced_offset == 5

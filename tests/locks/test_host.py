@@ -1,15 +1,18 @@
 """One holder among the processes of a host: as long as it lives, and no longer."""
 
+import errno
 import gc
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.locks.conftest import OtherProcess
 from tusd_py.locks.host import HostLocks
+from tusd_py.protocol.errors import StorageFailed
 
 NewHost = Callable[[], HostLocks]
 
@@ -81,9 +84,75 @@ class TestInstances:
 
     def test_lock_files_are_nobody_elses(self, host: HostLocks, folder: Path) -> None:
         host.acquire("a")
-        (path,) = folder.iterdir()
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert path.stat().st_size == 0
+        paths = list(folder.iterdir())
+        assert len(paths) == 16
+        assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+        assert {path.stat().st_size for path in paths} == {0}
+
+
+class TestShortOfDescriptors:
+    @pytest.fixture
+    def left(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How many files may still be opened; counted down, and refilled by a test."""
+        left, original = [0], os.open
+
+        def short(path: Any, *args: Any, **kwargs: Any) -> int:
+            if left[0] == 0:
+                raise OSError(errno.EMFILE, "Too many open files", str(path))
+            left[0] -= 1
+            return original(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, "open", short)
+        return left
+
+    def test_none_is_needed_in_the_midst_of_service(self, host: HostLocks, left: list[int]) -> None:
+        """The first request of an upload would end with an error that nobody expects."""
+        left[0] = 16
+        assert host.acquire("first")
+        assert left == [0]
+        assert all(host.acquire(str(number)) for number in range(200))
+
+    @pytest.mark.parametrize("room", [0, 1, 15])
+    @pytest.mark.parametrize("take", [HostLocks.open, lambda host: host.acquire("a")])
+    def test_all_are_opened_or_none(
+        self,
+        new_host: NewHost,
+        folder: Path,
+        left: list[int],
+        room: int,
+        take: Callable[[HostLocks], object],
+    ) -> None:
+        host, other = new_host(), new_host()
+        left[0] = room
+        with pytest.raises(StorageFailed) as caught:
+            take(host)
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__.errno == errno.EMFILE
+        assert descriptors(folder) == 0
+        left[0] = 32
+        assert other.acquire("a"), "nothing is held after that"
+        assert not host.acquire("a")
+        assert host.acquire("b")
+
+    def test_a_release_needs_none(self, host: HostLocks, folder: Path, left: list[int]) -> None:
+        host.release("a")
+        assert not folder.exists()
+
+    def test_open_may_be_repeated(self, host: HostLocks, folder: Path, left: list[int]) -> None:
+        left[0] = 16
+        host.open()
+        host.open()
+        assert descriptors(folder) == 16
+
+    def test_a_kernel_without_room_for_locks(
+        self, host: HostLocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.fcntl", full)
+        with pytest.raises(StorageFailed):
+            host.acquire("a")
 
 
 class TestProcesses:
@@ -116,7 +185,7 @@ class TestProcesses:
         assert host.acquire("a")
         process = other_process("b")
         names = [link.readlink().name for link in Path(f"/proc/{process.pid}/fd").iterdir()]
-        assert len([name for name in names if len(name) == 2]) == 1, "its own"
+        assert len([name for name in names if len(name) == 2]) == 16, "its own"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -168,7 +237,8 @@ class TestFork:
     def test_a_child_inherits_no_descriptor(self, host: HostLocks, folder: Path) -> None:
         assert host.acquire("a")
         assert in_child(lambda: descriptors(folder) == 0)
-        assert descriptors(folder) == 1
+        assert in_child(lambda: host.acquire("b") and descriptors(folder) == 16)
+        assert descriptors(folder) == 16
 
     def test_an_instance_that_is_gone_is_not_kept_for_that(self, folder: Path) -> None:
         host = HostLocks(folder)

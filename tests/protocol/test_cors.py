@@ -24,7 +24,7 @@ from tusd_py.protocol.tus1 import (
 PAGE = "https://app.example.org"
 FROM_PAGE = headers(("Origin", PAGE))
 OWN = CorsPolicy(allow_origin=r"https://[a-z]+\.example\.org")
-WITH_COOKIES = CorsPolicy(allow_credentials=True)
+WITH_COOKIES = CorsPolicy(allow_origin=OWN.allow_origin, allow_credentials=True)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_a_pattern_matches_the_whole_origin(origin: str, allowed: bool) -> None:
             },
         ),
         (WITH_COOKIES, None, {"Vary": "Origin"}),
+        (WITH_COOKIES, "https://evil.com", {"Vary": "Origin"}),
     ],
 )
 def test_a_browser_lets_its_page_see_the_response(
@@ -74,6 +75,21 @@ def test_a_browser_lets_its_page_see_the_response(
     built = build_cors_headers(policy, asked)
     assert dict(built) == expected
     assert len(built) == len(expected), "no header twice"
+
+
+def test_credentials_need_to_be_told_from_where() -> None:
+    """Any page of the web could act as the user who happens to look at it."""
+    with pytest.raises(ValueError, match="set a regular expression such as 'https://"):
+        CorsPolicy(allow_credentials=True)
+
+
+@pytest.mark.parametrize("pattern", ["https://[", "(", "**", "a{99999999999999999999}"])
+@pytest.mark.parametrize("credentials", [True, False])
+def test_a_pattern_that_is_none_is_told_at_the_start(pattern: str, credentials: bool) -> None:
+    """And not with the first request of a browser."""
+    with pytest.raises(ValueError, match="is not a regular expression: ") as caught:
+        CorsPolicy(allow_origin=pattern, allow_credentials=credentials)
+    assert repr(pattern) in str(caught.value)
 
 
 @pytest.mark.parametrize("pairs", [(), (("Origin", "https://evil.com"),)])

@@ -1,14 +1,18 @@
 """Jobs in batches: each has its own fate, and none is lost or waits for ever."""
 
 import asyncio
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tusd_py.protocol.errors import StaleGeneration, StorageFailed, StorageFull
+from tusd_py.state.sqlite import SqliteState
 from tusd_py.state.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -255,6 +259,99 @@ class TestFailing:
             await worker.run(numbers)
         assert "unable to open" in str(caught.value.__cause__)
         assert await worker.run(numbers) == []
+        await worker.close()
+
+    @pytest.mark.parametrize(
+        ("raised", "told"),
+        [
+            (OSError(errno.EMFILE, "Too many open files"), StorageFailed),
+            (PermissionError(errno.EACCES, "Permission denied"), StorageFailed),
+            (OSError(errno.ENOSPC, "No space left on device"), StorageFull),
+            (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageFull),
+            (MemoryError(), MemoryError),
+        ],
+    )
+    @pytest.mark.parametrize("writes", [True, False])
+    async def test_the_thread_outlives_whatever_the_connection_raises(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        raised: Exception,
+        told: type[Exception],
+        writes: bool,
+    ) -> None:
+        """Every later request would wait for ever."""
+        attempts = iter([raised])
+
+        def failing() -> sqlite3.Connection:
+            for error in attempts:
+                raise error
+            return connect()
+
+        worker = Worker(failing, writes=writes, name="any")
+        async with asyncio.timeout(5):
+            with pytest.raises(told) as caught:
+                await worker.run(numbers)
+            assert raised in (caught.value, caught.value.__cause__)
+            assert await worker.run(numbers) == []
+            await worker.close()
+
+    async def test_a_store_that_lacks_a_descriptor_says_so_and_opens_later(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        state, original = SqliteState(path), os.open
+
+        def short(name: Any, *args: Any, **kwargs: Any) -> int:
+            if Path(name) == path.parent:
+                raise OSError(errno.EMFILE, "Too many open files", str(name))
+            return original(name, *args, **kwargs)
+
+        async with asyncio.timeout(5):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "open", short)
+                with pytest.raises(StorageFailed) as caught:
+                    await state.open()
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.__cause__.errno == errno.EMFILE
+            await state.open()
+            await state.close()
+
+    @pytest.mark.parametrize(
+        ("raised", "told"),
+        [(MemoryError, MemoryError), (sqlite3.OperationalError, StorageFailed)],
+    )
+    async def test_a_connection_that_is_left_in_a_transaction_is_not_used_again(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        tmp_path: Path,
+        raised: type[Exception],
+        told: type[Exception],
+    ) -> None:
+        """Each batch after it would fail, and other processes could not write."""
+
+        class Failing(sqlite3.Connection):
+            is_short = False
+
+            def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+                if self.is_short and sql in ("RELEASE job", "ROLLBACK"):
+                    raise raised
+                return super().execute(sql, *args)
+
+        made: list[Failing] = []
+
+        def connecting() -> sqlite3.Connection:
+            path = tmp_path / "db.sqlite3"
+            made.append(sqlite3.connect(path, isolation_level=None, timeout=0.0, factory=Failing))
+            return made[-1]
+
+        connect().close()
+        worker = Worker(connecting, writes=True, name="writes")
+        assert await worker.run(synchronous, durable=True) == 2
+        made[0].is_short = True
+        with pytest.raises(told):
+            await worker.run(add(1), durable=True)
+        assert await worker.run(synchronous, durable=False) == 1
+        assert await worker.run(numbers) == []
+        assert len(made) == 2
         await worker.close()
 
     async def test_a_worker_without_a_job_ends(self) -> None:

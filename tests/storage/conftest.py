@@ -19,7 +19,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 async def storage(place: Path) -> DiskStorage:
     made = DiskStorage(place)
-    await made.open(None, trust_unsynced=False)
+    await made.open("mine", is_new=True, trust_unsynced=False)
     return made
 
 

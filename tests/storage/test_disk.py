@@ -169,7 +169,7 @@ class TestPlacement:
         self, place: Path, monkeypatch: pytest.MonkeyPatch, left: int, offset: int
     ) -> None:
         storage = DiskStorage(place)
-        await storage.open(None, trust_unsynced=True)
+        await storage.open("mine", is_new=True, trust_unsynced=True)
         upload = await self.unsynced(storage)
         reboot(monkeypatch)
         os.truncate(storage.locate(upload), left)
@@ -223,7 +223,7 @@ class TestSync:
         monkeypatch.setattr(os, "fsync", noting(fsync))
         monkeypatch.setattr(os, "fdatasync", noting(fdatasync))
         storage = DiskStorage(place, file_template="{yyyy}/{filename}")
-        await storage.open(None, trust_unsynced=False)
+        await storage.open("mine", is_new=True, trust_unsynced=False)
         assert place / "data" in synced
         assert any(path.name.startswith(".instance") for path in synced), "the mark's text"
         file = storage.locate(UPLOAD)
@@ -252,7 +252,7 @@ class TestSync:
         self, place: Path, monkeypatch: pytest.MonkeyPatch, filename: str | None
     ) -> None:
         storage = DiskStorage(place, file_template=filename and "{filename}")
-        await storage.open(None, trust_unsynced=True)
+        await storage.open("mine", is_new=True, trust_unsynced=True)
         whole = await store_whole(storage, UPLOAD, b"abc")
         fail(monkeypatch, "fsync", errno.EIO)
         fail(monkeypatch, "fdatasync", errno.EIO)
@@ -263,7 +263,7 @@ class TestSync:
 class TestFullDisk:
     async def test_a_full_disk_is_told_and_what_came_is_kept(self, new_tmpfs: NewTmpfs) -> None:
         storage = DiskStorage(new_tmpfs(1 << 20))
-        await storage.open(None, trust_unsynced=False)
+        await storage.open("mine", is_new=True, trust_unsynced=False)
         data = os.urandom(3 << 20)
         async with storage.writer(replace(UPLOAD, upload_length=len(data))) as writer:
             upload = writer.upload
@@ -298,7 +298,7 @@ class TestFullDisk:
     async def test_a_place_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(StorageFailed):
-            await DiskStorage(tmp_path / "file").open(None, trust_unsynced=False)
+            await DiskStorage(tmp_path / "file").open("mine", is_new=True, trust_unsynced=False)
 
 
 class Whole:
@@ -358,7 +358,7 @@ class TestConcatenate:
 
     async def test_partial_uploads_stay_where_they_are(self, place: Path) -> None:
         storage = DiskStorage(place, file_template="{filename}")
-        await storage.open(None, trust_unsynced=False)
+        await storage.open("mine", is_new=True, trust_unsynced=False)
         part = await finished(storage, named("p", "film.mp4", concat=Partial()), b"abc")
         assert part.path
         assert part.path.startswith("data/")
@@ -514,7 +514,7 @@ class TestCopyOut:
 
     async def test_of_a_finished_file(self, place: Path, tmp_path: Path) -> None:
         storage = DiskStorage(place, file_template="{yyyy}/{filename}")
-        await storage.open(None, trust_unsynced=False)
+        await storage.open("mine", is_new=True, trust_unsynced=False)
         upload = await finished(storage, named("a", "film.mp4"), b"abc")
         to = DiskStorage(tmp_path / "backup")
         await storage.copy_out(upload, to)

@@ -51,7 +51,7 @@ def opened(place: Path, file_template: str | None = None) -> DiskStorage:
 
 async def with_template(place: Path, file_template: str = "{filename}") -> DiskStorage:
     storage = opened(place, file_template)
-    await storage.open(None, trust_unsynced=False)
+    await storage.open("mine", is_new=True, trust_unsynced=False)
     return storage
 
 
@@ -160,13 +160,7 @@ class TestFinish:
         renumbered = replace(upload, placement=f"{boot}:{int(device) + 1}:{inode}")
         assert await storage.finish(renumbered, durable=True) == "files/film.mp4"
 
-    async def test_an_empty_upload(self, place: Path) -> None:
-        storage = await with_template(place)
-        empty = named("a", "film.mp4", upload_length=0)
-        assert await storage.finish(empty, durable=True) == "files/film.mp4"
-        assert files_below(place / "files") == {"film.mp4": b""}
-
-    async def test_an_empty_upload_with_a_placement_is_finished_once(self, place: Path) -> None:
+    async def test_an_empty_upload_is_finished_once(self, place: Path) -> None:
         storage = await with_template(place)
         empty = await store_whole(storage, named("a", "film.mp4"), b"")
         for _ in range(2):
@@ -196,7 +190,7 @@ class TestRemove:
     @pytest.mark.parametrize("template", [None, "{yyyy}/{filename}"])
     async def test_leaves_nothing(self, place: Path, template: str | None) -> None:
         storage = DiskStorage(place, file_template=template)
-        await storage.open(None, trust_unsynced=False)
+        await storage.open("mine", is_new=True, trust_unsynced=False)
         upload = await finished(storage, named("a", "film.mp4"), b"abc")
         assert await storage.remove(upload) == 3
         assert list(files_below(place)) == ["data/.instance"]
@@ -209,6 +203,76 @@ class TestRemove:
         await storage.take(upload, tmp_path / "mine.mp4")
         assert await storage.remove(replace(upload, path=None)) == 0
         assert (tmp_path / "mine.mp4").read_bytes() == b"abc"
+
+
+class TestAnothersFile:
+    """The operator moves a file away, and another upload finishes under its name."""
+
+    async def replaced(self, place: Path) -> tuple[DiskStorage, Upload, Upload]:
+        storage = await with_template(place)
+        first = await finished(storage, named("a", "film.mp4"), b"first")
+        storage.locate(first).rename(place / "archived.mp4")
+        return storage, first, await finished(storage, named("b", "film.mp4"), b"second")
+
+    async def test_is_not_had(self, place: Path) -> None:
+        storage, first, second = await self.replaced(place)
+        assert first.path == second.path
+        assert not await storage.has(first)
+        assert await storage.has(second)
+
+    async def test_is_not_removed(self, place: Path) -> None:
+        storage, first, second = await self.replaced(place)
+        assert await storage.remove(first) == 0
+        assert storage.locate(second).read_bytes() == b"second"
+
+    async def test_is_not_taken(self, place: Path, tmp_path: Path) -> None:
+        storage, first, second = await self.replaced(place)
+        with pytest.raises(StorageFailed):
+            await storage.take(first, tmp_path / "mine.mp4")
+        assert storage.locate(second).read_bytes() == b"second"
+        assert not (tmp_path / "mine.mp4").exists()
+
+    async def test_is_not_copied(self, place: Path, tmp_path: Path) -> None:
+        storage, first, _ = await self.replaced(place)
+        empty = replace(first, path="files/gone", upload_offset=0, upload_length=0)
+        for upload in (first, empty):
+            with pytest.raises(StorageFailed):
+                await storage.copy_out(upload, opened(tmp_path / "backup"))
+        assert not (tmp_path / "backup").exists()
+
+    @pytest.mark.parametrize("comes", ["before", "meanwhile"])
+    async def test_stays_when_a_take_is_repeated(
+        self, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comes: str
+    ) -> None:
+        """The first take was killed before it was on record."""
+        storage = await with_template(place)
+        first = await finished(storage, named("a", "film.mp4"), b"first")
+        await storage.take(first, tmp_path / "mine.mp4")
+        second = await finished(storage, named("b", "film.mp4"), b"second")
+        if comes == "meanwhile":
+            monkeypatch.setattr(storage, "_has", lambda *_: True)
+        await storage.take(first, tmp_path / "mine.mp4")
+        assert storage.locate(second).read_bytes() == b"second"
+        assert (tmp_path / "mine.mp4").read_bytes() == b"first"
+
+    @pytest.mark.parametrize("template", ["{id}/{filename}", "{id}", "by-{id}.bin"])
+    async def test_a_name_with_its_id_is_its_own_also_on_another_disk(
+        self, place: Path, template: str
+    ) -> None:
+        """Files that were restored by rsync have other inodes, and must not answer 404."""
+        storage = await with_template(place, template)
+        upload = await finished(storage, named("abc", "film.mp4"), b"first")
+        restored = replace(upload, placement="boot:1:1")
+        assert await storage.has(restored)
+        assert await storage.remove(restored) == 5
+
+    async def test_is_trusted_where_nothing_is_known(self, place: Path) -> None:
+        """In a backup files have other inodes, and records name none."""
+        storage = await with_template(place)
+        upload = replace(await finished(storage, named("a", "film.mp4"), b"abc"), placement="")
+        assert await storage.has(upload)
+        assert await storage.remove(upload) == 3
+        assert not await storage.has(upload)
 
 
 class TestTake:

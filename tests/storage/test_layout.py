@@ -30,43 +30,53 @@ def test_the_boot_has_a_name() -> None:
 
 class TestInstance:
     def test_the_mark_outlives_the_process(self, place: Path) -> None:
-        instance = Layout(place).open(None)
-        assert (place / "data" / ".instance").read_text() == instance + "\n"
-        assert list(files_below(place)) == ["data/.instance"]
-        assert Layout(place).open(instance) == instance
+        for is_new in (True, False, True):
+            Layout(place).open("mine", is_new=is_new)
+            assert files_below(place) == {"data/.instance": b"mine\n"}
 
-    @pytest.mark.parametrize("instance", [None, "mine"])
-    def test_a_folder_with_files_that_are_not_ours(self, place: Path, instance: str | None) -> None:
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_a_folder_with_files_that_are_not_ours(self, place: Path, is_new: bool) -> None:
         (place / "data").mkdir(parents=True)
         (place / "data" / "thesis.tex").write_text("ten years of work")
         with pytest.raises(WrongInstance, match="was not made by tusd-py"):
-            Layout(place).open(instance)
+            Layout(place).open("mine", is_new=is_new)
         assert files_below(place) == {"data/thesis.tex": b"ten years of work"}
 
     def test_a_new_state_beside_old_uploads(self, place: Path) -> None:
         first = Layout(place)
-        first.open(None)
+        first.open("mine", is_new=True)
         first.make_shard(first.file("a").parent)
         with pytest.raises(WrongInstance, match="database was lost or moved"):
-            Layout(place).open(None)
+            Layout(place).open("another", is_new=True)
 
-    def test_the_state_of_another_place(self, place: Path) -> None:
-        Layout(place).open("mine")
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_the_state_of_another_place(self, place: Path, is_new: bool) -> None:
+        Layout(place).open("mine", is_new=True)
         with pytest.raises(WrongInstance, match="belongs to another state"):
-            Layout(place).open("another")
+            Layout(place).open("another", is_new=is_new)
 
-    @pytest.mark.parametrize("instance", [None, "mine"])
-    def test_a_start_that_was_killed_while_it_wrote_the_mark(
-        self, place: Path, instance: str | None
+    @pytest.mark.parametrize("left", [None, "data", "data/.instance.0123"])
+    def test_a_place_that_is_empty_though_the_state_has_uploads(
+        self, place: Path, left: str | None
     ) -> None:
+        if left is not None:
+            (place / "data").mkdir(parents=True)
+        if left == "data/.instance.0123":
+            (place / left).touch()
+        with pytest.raises(WrongInstance, match="is the volume mounted"):
+            Layout(place).open("mine", is_new=False)
+        assert (place / "data").exists() is (left is not None)
+        assert not (place / "data/.instance").exists()
+
+    def test_a_start_that_was_killed_while_it_wrote_the_mark(self, place: Path) -> None:
         (place / "data").mkdir(parents=True)
         (place / "data" / ".instance.0123").touch()
-        found = Layout(place).open(instance)
-        assert Layout(place).open(None) == found
+        Layout(place).open("mine", is_new=True)
+        Layout(place).open("mine", is_new=False)
 
-    @pytest.mark.parametrize(("instance", "fits"), [(None, True), ("theirs", True), ("my", False)])
+    @pytest.mark.parametrize(("instance", "fits"), [("theirs", True), ("mine", False)])
     def test_two_processes_start_at_once(
-        self, place: Path, monkeypatch: pytest.MonkeyPatch, instance: str | None, fits: bool
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, instance: str, fits: bool
     ) -> None:
         """The other one writes the mark between our look and our own."""
         link = os.link
@@ -77,25 +87,32 @@ class TestInstance:
 
         monkeypatch.setattr(os, "link", late)
         if fits:
-            assert Layout(place).open(instance) == "theirs"
+            Layout(place).open(instance, is_new=True)
         else:
             with pytest.raises(WrongInstance):
-                Layout(place).open(instance)
+                Layout(place).open(instance, is_new=True)
         assert files_below(place) == {"data/.instance": b"theirs\n"}
 
     def test_the_other_process_was_between_our_two_looks(
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        exists = Path.exists
+        """It writes the mark and takes an upload: we are one of four workers on a new place."""
+        looked, exists = Layout._has_uploads, Path.exists
 
-        def late(path: Path) -> bool:
-            found = exists(path)
-            if path.name == ".instance" and not found:
-                path.write_text("theirs\n")
+        def then_the_other(found: bool) -> bool:
+            (place / "data/.instance").write_text("ours\n")
+            (place / "data/1e1").mkdir(exist_ok=True)
             return found
 
-        monkeypatch.setattr(Path, "exists", late)
-        assert Layout(place).open(None) == "theirs"
+        def late_exists(path: Path) -> bool:
+            found = exists(path)
+            return then_the_other(found) if path.name == ".instance" else found
+
+        monkeypatch.setattr(Layout, "_has_uploads", lambda made: then_the_other(looked(made)))
+        monkeypatch.setattr(Path, "exists", late_exists)
+        Layout(place).open("ours", is_new=True)
+        monkeypatch.undo()
+        assert files_below(place) == {"data/.instance": b"ours\n"}
 
 
 class TestShards:
@@ -110,7 +127,7 @@ class TestShards:
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made = Layout(place)
-        made.open(None)
+        made.open("mine", is_new=True)
         shard = made.file("a").parent
         with monkeypatch.context() as patched:
 

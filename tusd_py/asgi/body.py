@@ -10,6 +10,7 @@ The rules:
 """
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -23,6 +24,8 @@ from tusd_py.protocol.checksum import Digest
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+
+logger = logging.getLogger("tusd_py")
 
 _READ_AHEAD = 1 << 20
 _WORTH_A_WRITE = 256 << 10
@@ -47,6 +50,7 @@ class ReceiveBody:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._is_last_call = False
         self.interrupted_by: Reason | None = None
         self.is_begun = False
 
@@ -66,14 +70,16 @@ class ReceiveBody:
     ) -> Received:
         """See `Body.save`."""
         reader = asyncio.get_running_loop().create_task(self._read_ahead())
-        count, is_last = 0, False
+        count = 0
         try:
             while True:
                 awake = await self._gather()
-                if self.interrupted_by is not None and not is_last:
-                    is_last = True
-                    await _stopped(reader)
-                    await self._last_call()
+                if self.interrupted_by is not None and not self._is_last_call:
+                    # It is not cancelled while anything is still stored: a middleware may have
+                    # taken a piece that it would never give back, and the next one would be
+                    # stored in its place.
+                    await asyncio.wait({reader}, timeout=_LAST_CALL)
+                    self._is_last_call = True
                 chunks = self._take(at_most - count)
                 if chunks:
                     count += await anyio.to_thread.run_sync(
@@ -83,7 +89,8 @@ class ReceiveBody:
                 if ended_by is not None:
                     return Received(count=count, ended_by=ended_by)
         finally:
-            await _stopped(reader)
+            reader.cancel()
+            await asyncio.wait({reader})
 
     async def fill(self, buffer: memoryview) -> int:
         """See `Body.fill`."""
@@ -161,14 +168,14 @@ class ReceiveBody:
         return taken
 
     async def _read_ahead(self) -> None:
-        while not self._is_over():
+        while self._ended is None and not self._is_last_call:
             await self._room.wait()
-            await self._receive_one()
-
-    async def _last_call(self) -> None:
-        with anyio.move_on_after(_LAST_CALL):
-            while self._ended is None and self._waiting < _READ_AHEAD:
+            try:
                 await self._receive_one()
+            except Exception:  # the root of a task; what came before is kept
+                logger.exception("the server gave no more of a body")
+                self._ended = EndedBy.DISCONNECT
+                self._changed.set()
 
     async def _receive_one(self) -> None:
         self.is_begun = True
@@ -185,11 +192,6 @@ class ReceiveBody:
         if self._waiting >= _READ_AHEAD:
             self._room.clear()
         self._changed.set()
-
-
-async def _stopped(reader: "asyncio.Task[None]") -> None:
-    reader.cancel()
-    await asyncio.wait({reader})
 
 
 def _write(fd: int, offset: int, chunks: list[memoryview], digest: Digest | None) -> int:

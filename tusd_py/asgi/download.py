@@ -1,6 +1,5 @@
 """Finished uploads as files to download, safe to be opened from a browser."""
 
-from pathlib import Path
 from urllib.parse import quote
 
 from starlette.responses import FileResponse
@@ -10,6 +9,7 @@ from tusd_py.protocol.errors import UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import Upload
+from tusd_py.storage.interface import Storage
 
 _INLINE = frozenset(
     {
@@ -32,12 +32,15 @@ _INLINE = frozenset(
 """Types that run no script; all others are offered as opaque bytes to be saved."""
 
 
-async def send_file(path: Path, upload: Upload, request: Headers, exchange: Exchange) -> None:
+async def send_file(storage: Storage, upload: Upload, request: Headers, exchange: Exchange) -> None:
     """Answers a `GET`: whole or in ranges (RFC 9110, 14), or 304.
 
     Raises:
-        UploadNotFound: Somebody else has removed the file.
+        UploadNotFound: Somebody else has removed the file, whatever lies in its place now.
+        StorageFailed: That cannot be told.
     """
+    if not await storage.has(upload):
+        raise UploadNotFound(upload.id)
     etag = f'"{upload.id}-{upload.upload_offset}"'
     headers = {
         "Tus-Resumable": TUS_VERSION,
@@ -53,11 +56,12 @@ async def send_file(path: Path, upload: Upload, request: Headers, exchange: Exch
     if candidates & {etag, "*"}:
         await exchange.respond(Response(status=304, headers=tuple(headers.items())))
         return
+    path = storage.locate(upload)
     response = FileResponse(path, headers=headers, media_type=_content_type(upload))
     try:
         await response(exchange.scope, exchange.receive, exchange.send)
     except RuntimeError as error:
-        # What Starlette raises for a file that is not there, before anything was sent.
+        # What Starlette raises for a file that has just gone, before anything was sent.
         if exchange.status:
             raise
         raise UploadNotFound(upload.id) from error

@@ -78,10 +78,11 @@ class TusRoutes:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    async def idle(self, within: float) -> None:
-        """Waits until no request is under way, at most some seconds."""
+    async def idle(self, within: float) -> bool:
+        """Waits until no request is under way, at most some seconds: whether that is so."""
         with anyio.move_on_after(within):
             await self._is_idle.wait()
+        return self._is_idle.is_set()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         """Serves one request.
@@ -156,9 +157,7 @@ class TusRoutes:
         await self._authorize(_verb(command), request.upload_id, info)
         if isinstance(command, commands.Download):
             upload = await download(self._services, command)
-            await send_file(
-                self._services.storage.locate(upload), upload, request.headers, exchange
-            )
+            await send_file(self._services.storage, upload, request.headers, exchange)
             return
         if self._services.is_ending:
             raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()

@@ -8,7 +8,7 @@ from functools import partial
 from tusd_py.body import Body
 from tusd_py.engine.append import append
 from tusd_py.engine.finish import resume
-from tusd_py.engine.services import Services
+from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import UploadCreated
 from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
@@ -47,7 +47,7 @@ async def create(
     if isinstance(command.concat, Final):
         upload = await _with_parts(services, upload, command.concat, authorize_part)
     upload = await _ask_application(services, upload, request)
-    upload = await services.state.insert(upload)
+    upload = await services.state.insert(upload, durable=services.fsync is Fsync.ALWAYS)
     services.observe(UploadCreated(upload_id=upload.id))
     if upload.is_final or upload.phase is Phase.FINISHING:
         upload = await services.jobs.join(

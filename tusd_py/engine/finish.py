@@ -56,7 +56,10 @@ async def advance(services: Services, writer: Writer, before: Upload, offset: in
 
 
 async def fall_back(services: Services, upload: Upload) -> None:
-    """After a failed sync: only what was synced before is certain; the rest is cut when met."""
+    """After a failed sync: only what was synced before is certain; the rest is cut when met.
+
+    This and a loss of power are the two ways in which an offset may go down.
+    """
     safe = min(upload.synced_offset, upload.upload_offset)
     logger.error("upload %s: the disk failed to sync; back to byte %d", upload.id, safe)
     fallen = replace(upload, upload_offset=safe, phase=Phase.RECEIVING, tail=Tail.SEALED)
@@ -70,7 +73,9 @@ async def settle(services: Services, upload: Upload) -> Upload:
     found = await services.storage.settle(upload)
     if found == upload:
         return upload
-    if found.upload_offset != found.upload_length:
+    must_sync = services.fsync is Fsync.ALWAYS and found.upload_offset > upload.upload_offset
+    if found.upload_offset != found.upload_length and not must_sync:
+        services.unsynced.setdefault(found.id, services.clock())
         return await services.publish(found)
     async with services.storage.writer(found) as writer:
         return await advance(services, writer, found, found.upload_offset)
@@ -84,6 +89,11 @@ async def finish(services: Services, upload: Upload) -> Upload:
         HookFailed: The application's function raised; the upload stays in `finishing`.
     """
     durable = services.fsync is not Fsync.NEVER
+    if upload.path is None and not upload.placement:
+        # An empty upload that had no append, or one from a backup: what is on record is what a
+        # repeated finish knows its file by.
+        async with services.storage.writer(upload) as writer:
+            upload = await services.publish(writer.upload, durable=durable)
     # What on_finish takes away, a repeated finish cannot put into its place again.
     path = upload.path or await services.storage.finish(upload, durable=durable)
     placed = replace(upload, path=path)

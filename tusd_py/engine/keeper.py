@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import math
+import time
+from collections.abc import Awaitable, Callable
 
 from tusd_py.engine.finish import fall_back
 from tusd_py.engine.live import Live
-from tusd_py.engine.services import Fsync, Services
+from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.hooks.interface import Progress
-from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.errors import UploadLocked
 from tusd_py.protocol.upload import Phase, synced
 from tusd_py.storage.interface import SyncFailed
 
@@ -20,12 +23,16 @@ _UNSYNCED_AFTER = 60.0
 
 
 async def keep(services: Services) -> None:
-    """Runs until it is cancelled: a tick a second."""
+    """Runs until it is cancelled: a tick a second, each of which runs to its end.
+
+    A sync that fails while this is cancelled is seen all the same: it must not be repeated as if
+    it could succeed.
+    """
     while True:
         await asyncio.sleep(_TICK)
         try:
-            await tick(services)
-        except TusError:
+            await to_the_end(tick(services), lambda: None)
+        except Exception:  # the root of a task
             logger.exception("syncing in the background failed; it is tried again")
 
 
@@ -34,7 +41,6 @@ async def tick(services: Services) -> None:
     now = services.clock()
     syncs = services.fsync is not Fsync.NEVER
     interval = services.timing.sync_after if syncs else _UNSYNCED_AFTER
-    await _tell_progress(services)
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def checkpoint(live: Live) -> None:
@@ -47,27 +53,47 @@ async def tick(services: Services) -> None:
             )
 
     due = [live for live in services.live.values() if live.since + interval <= now]
-    await asyncio.gather(*map(checkpoint, due))
+    for outcome in await asyncio.gather(*map(checkpoint, due), return_exceptions=True):
+        if isinstance(outcome, Exception):
+            logger.error("an append could not be published; it is tried again", exc_info=outcome)
     waiting = [key for key, since in services.unsynced.items() if since + interval <= now]
     await sync_ended(services, waiting)
 
 
-async def flush(services: Services) -> None:
-    """Before the server ends: everything that is acknowledged is synced."""
-    await sync_ended(services, list(services.unsynced))
+async def flush(services: Services, until: float = math.inf) -> None:
+    """Before the server ends: everything that is acknowledged is synced.
+
+    Args:
+        services: What to work with.
+        until: In `time.monotonic()`; no sync begins behind that.
+    """
+    await sync_ended(services, list(services.unsynced), until)
 
 
-async def sync_ended(services: Services, upload_ids: list[str]) -> None:
+async def sync_ended(services: Services, upload_ids: list[str], until: float = math.inf) -> None:
     """Syncs uploads whose appends have ended; one that is busy again is left to its append."""
-    for upload_id in upload_ids:
-        try:
-            async with services.locks.attempt(upload_id):
-                services.unsynced.pop(upload_id, None)
-                await _sync(services, upload_id)
-        except UploadLocked:
-            continue
-        except TusError:
-            logger.exception("upload %s could not be synced", upload_id)
+    if services.fsync is Fsync.NEVER:
+        return
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def sync(upload_id: str) -> None:
+        async with room:
+            if time.monotonic() < until:
+                await _sync_one(services, upload_id)
+
+    await asyncio.gather(*map(sync, upload_ids))
+
+
+async def _sync_one(services: Services, upload_id: str) -> None:
+    try:
+        async with services.locks.attempt(upload_id):
+            await _sync(services, upload_id)
+            services.unsynced.pop(upload_id, None)
+    except UploadLocked:
+        return
+    except Exception:  # the root of the work on one upload
+        services.unsynced[upload_id] = services.clock()
+        logger.exception("upload %s could not be synced; it is tried again", upload_id)
 
 
 async def _sync(services: Services, upload_id: str) -> None:
@@ -84,16 +110,24 @@ async def _sync(services: Services, upload_id: str) -> None:
     await services.publish(synced(upload))
 
 
-async def _tell_progress(services: Services) -> None:
-    on_progress = services.hooks.on_progress
-    if on_progress is None:
-        return
-    for live in list(services.live.values()):
+async def tell_progress(
+    services: Services, on_progress: Callable[[Progress], Awaitable[None]]
+) -> None:
+    """Runs until it is cancelled: tells the application how far each append is.
+
+    It runs beside `keep`, so that a function that hangs keeps nothing from being synced.
+    """
+    while True:
+        await asyncio.sleep(_TICK)
+        for live in list(services.live.values()):
+            try:
+                await _tell(live, on_progress)
+            except Exception:  # the root of the application's code
+                logger.exception("on_progress of upload %s failed", live.upload.id)
+
+
+async def _tell(live: Live, on_progress: Callable[[Progress], Awaitable[None]]) -> None:
+    offset = await live.size()
+    if offset is not None:
         upload = live.upload
-        offset = await live.writer.size() if live.follows else upload.upload_offset
-        try:
-            await on_progress(
-                Progress(upload_id=upload.id, offset=offset, length=upload.upload_length)
-            )
-        except Exception:  # the root of the application's code
-            logger.exception("on_progress of upload %s failed", upload.id)
+        await on_progress(Progress(upload_id=upload.id, offset=offset, length=upload.upload_length))

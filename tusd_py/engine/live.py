@@ -67,6 +67,13 @@ class Live:
             self.upload = await publish(upload)
             self.since = now
 
+    async def size(self) -> int | None:
+        """Bytes that are stored and count so far, None when the append has ended."""
+        async with self._commits:
+            if self._ended:
+                return None
+            return await self.writer.size() if self.follows else self.upload.upload_offset
+
     async def end(self) -> Upload:
         """The record from which the end of the append goes on; no checkpoint comes behind."""
         async with self._commits:

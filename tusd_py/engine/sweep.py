@@ -90,11 +90,11 @@ async def _sweep_one(
         # All its bytes are here: it waits for a server that can finish it (see `recover`), and
         # this may be a tool beside it, which knows nothing of the application's functions.
         return
-    report.expired.append(upload_id)
     if dry_run:
         report.bytes_freed += upload.upload_offset
-        return
-    report.bytes_freed += await bury(services, upload, Phase.EXPIRED, unless_referred=True)
+    else:
+        report.bytes_freed += await bury(services, upload, Phase.EXPIRED, unless_referred=True)
+    report.expired.append(upload_id)
 
 
 async def _settled(services: Services, upload: Upload) -> Upload:
@@ -166,3 +166,5 @@ async def _release_again(services: Services, tombstone: Upload) -> None:
                 await release(services, tombstone)
     except UploadLocked:
         return
+    except TusError:
+        logger.exception("the bytes of upload %s could not be removed", tombstone.id)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tusd_py.engine.services import Services
+from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import OutboxEvent, UploadBuried
 from tusd_py.protocol import decide
 from tusd_py.protocol.commands import Terminate
@@ -52,7 +52,10 @@ async def bury(
     now = services.clock()
     tombstone = buried(upload, phase, now + services.timing.remember_gone)
     tombstone = await services.state.commit(
-        tombstone, events=_events(services, tombstone, now), unless_referred=unless_referred
+        tombstone,
+        events=_events(services, tombstone, now),
+        durable=services.fsync is Fsync.ALWAYS,
+        unless_referred=unless_referred,
     )
     services.wake_outbox()
     services.observe(UploadBuried(upload_id=upload.id, phase=phase))

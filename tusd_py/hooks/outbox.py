@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from tusd_py.hooks.interface import EndedUpload
 from tusd_py.locks.interface import Locks
-from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.errors import UploadLocked
 from tusd_py.protocol.metadata import parse_upload_metadata
 from tusd_py.state.interface import PendingEvent, StateStore
 
@@ -61,7 +61,7 @@ class Outbox:
                 while await self.deliver_due():
                     pass
                 pause = await self._pause()
-            except TusError:
+            except Exception:  # the root of a task
                 logger.exception("the outbox could not be read; it is tried again")
                 pause = _LOOK_AGAIN
             try:

@@ -7,6 +7,8 @@ The rules:
 - Two instances in one process have descriptions of their own, and exclude each other too.
 - A child process that was forked would keep its parent's locks beyond the parent's death, so it
   closes what it inherits and opens its own.
+- The lock files are opened together, before the first lock, or none is: a process that has them has
+  all it needs, however short of descriptors it is later.
 """
 
 import fcntl
@@ -15,6 +17,8 @@ import os
 import struct
 import weakref
 from pathlib import Path
+
+from tusd_py.protocol.errors import StorageFailed
 
 _FILES = 16
 """The kernel looks through all locks of a file; several files keep that short."""
@@ -31,39 +35,67 @@ class HostLocks:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._descriptors: dict[int, int] = {}
+        self._descriptors: list[int] = []
         _instances.add(self)
 
+    def open(self) -> None:
+        """Opens the lock files, all or none; nothing is done where they are open.
+
+        `acquire` does so where it was not done, as in a child that was forked.
+
+        Raises:
+            StorageFailed: One cannot be opened, or descriptors are short (the `OSError` is the
+                cause); a later call tries anew.
+        """
+        if self._descriptors:
+            return
+        opened: list[int] = []
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for index in range(_FILES):
+                path = self._directory / f"{index:02x}"
+                opened.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            _close(opened)
+            raise StorageFailed from error
+        self._descriptors = opened
+
     def acquire(self, key: str) -> bool:
-        """Takes a lock, or says at once that another holder lives. It does not block."""
+        """Takes a lock, or says at once that another holder lives. It does not block.
+
+        Raises:
+            StorageFailed: The lock files had to be opened, and cannot be; see `open`. Or the
+                kernel has no room for another lock. Nothing is held then.
+        """
+        self.open()
         descriptor, byte = self._place(key)
         try:
             _set(descriptor, fcntl.F_WRLCK, byte)
         except BlockingIOError:
             return False
+        except OSError as error:
+            raise StorageFailed from error
         return True
 
     def release(self, key: str) -> None:
-        """Lets go of a lock that this instance holds."""
-        descriptor, byte = self._place(key)
-        _set(descriptor, fcntl.F_UNLCK, byte)
+        """Lets go of a lock that this instance holds; where no lock file is open, there is none."""
+        if self._descriptors:
+            descriptor, byte = self._place(key)
+            _set(descriptor, fcntl.F_UNLCK, byte)
 
     def close(self) -> None:
-        """Lets go of everything."""
-        descriptors, self._descriptors = self._descriptors, {}
-        for descriptor in descriptors.values():
-            os.close(descriptor)
+        """Lets go of everything; `acquire` opens the lock files again."""
+        descriptors, self._descriptors = self._descriptors, []
+        _close(descriptors)
 
     def _place(self, key: str) -> tuple[int, int]:
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
-        return self._open(number % _FILES), (number // _FILES) % 2**62
+        return self._descriptors[number % _FILES], (number // _FILES) % 2**62
 
-    def _open(self, index: int) -> int:
-        if index not in self._descriptors:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            path = self._directory / f"{index:02x}"
-            self._descriptors[index] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        return self._descriptors[index]
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _set(descriptor: int, kind: int, byte: int) -> None:

@@ -26,10 +26,14 @@ class CorsPolicy:
 
     Attributes:
         allow_origin: A regular expression for the whole `Origin`, or `*` for any.
-        allow_credentials: Whether cookies and authentication may come along; the origin is then
-            echoed and never `*`.
+        allow_credentials: Whether cookies and authentication may come along, from origins that
+            `allow_origin` names.
         allow_headers: Further request headers that a page may send, comma-separated.
         max_age: Seconds for which a browser may keep the answer to a preflight.
+
+    Raises:
+        ValueError: `allow_origin` is not a regular expression, or credentials are allowed from any
+            origin: every page of the web could then act as the user who happens to look at it.
     """
 
     allow_origin: str = "*"
@@ -37,15 +41,33 @@ class CorsPolicy:
     allow_headers: str = ""
     max_age: int = 86_400
 
+    def __post_init__(self) -> None:
+        if self.allow_origin != "*":
+            _check_pattern(self.allow_origin)
+        elif self.allow_credentials:
+            raise ValueError(
+                "allow_credentials needs an allow_origin that names the pages which may send them; "
+                r"set a regular expression such as 'https://app\.example\.com' instead of '*'"
+            )
+
     def allows(self, origin: str) -> bool:
         """Whether a page of this origin may call; the pattern must match the whole of it."""
         return self.allow_origin == "*" or bool(re.fullmatch(self.allow_origin, origin))
 
 
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        raise ValueError(
+            f"allow_origin {pattern!r} is not a regular expression: {error}"
+        ) from error
+
+
 def build_cors_headers(policy: CorsPolicy, request: Headers) -> tuple[Header, ...]:
     """What any response carries so that a browser lets its page see it (Fetch, CORS protocol)."""
     origin = request.first("Origin")
-    any_origin = policy.allow_origin == "*" and not policy.allow_credentials
+    any_origin = policy.allow_origin == "*"
     vary: tuple[Header, ...] = () if any_origin else (("Vary", "Origin"),)
     if origin is None or not policy.allows(origin):
         return vary

@@ -1,7 +1,8 @@
 """What is known of one upload, and how that may change.
 
 The rules:
-- `upload_offset` is a promise: it never goes down but for a loss of power (`synced_offset`).
+- `upload_offset` is a promise: it never goes down, but to `synced_offset` after a loss of power or
+  a failed sync.
 - `complete` is a phase, not `upload_offset == upload_length`: a dialect may complete explicitly,
   and finishing takes time and can fail.
 - `generation` counts the commits; a commit succeeds only on the generation that was read.

@@ -52,8 +52,12 @@ class StateStore(Protocol):
         """Ends what is under way and closes the store."""
         ...
 
-    async def insert(self, upload: Upload) -> Upload:
+    async def insert(self, upload: Upload, *, durable: bool = False) -> Upload:
         """A new record; the parts of a final upload are referred to from now on.
+
+        Args:
+            upload: What is to be known.
+            durable: Whether this must outlive a loss of power when it returns.
 
         Raises:
             UploadExists: The id is taken.
@@ -78,6 +82,9 @@ class StateStore(Protocol):
         unless_referred: bool = False,
     ) -> Upload:
         """Writes a record over the generation that it was read with, and events beside it.
+
+        An unfinished part takes the unfinished final uploads that refer to it along: they expire
+        no sooner than it does.
 
         Args:
             upload: What is to be known from now on.

@@ -29,6 +29,10 @@ _UPDATE = (
     f"UPDATE uploads SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "  # noqa: S608
     "WHERE id = ? AND generation = ?"
 )
+_PUSH_FINALS = (
+    "UPDATE uploads SET expires_at = MAX(expires_at, ?) "
+    "WHERE id IN (SELECT final_id FROM part_refs WHERE part_id = ?)"
+)
 _CAN_EXPIRE = (
     "(phase NOT IN ('complete', 'finishing') OR concat = 'partial') AND phase != 'finishing'"
 )
@@ -98,7 +102,7 @@ class SqliteState:
             if worker is not None:
                 await worker.close()
 
-    async def insert(self, upload: Upload) -> Upload:
+    async def insert(self, upload: Upload, *, durable: bool = False) -> Upload:
         """See `StateStore.insert`."""
 
         def job(connection: sqlite3.Connection) -> Upload:
@@ -113,7 +117,7 @@ class SqliteState:
                 connection.execute("INSERT INTO part_refs VALUES (?, ?)", (part_id, upload.id))
             return upload
 
-        return await self._write(job)
+        return await self._write(job, durable=durable)
 
     async def load(self, upload_id: str) -> Upload | None:
         """See `StateStore.load`."""
@@ -149,6 +153,8 @@ class SqliteState:
             row = (*_to_row(committed), upload.id, upload.generation)
             if connection.execute(_UPDATE, row).rowcount != 1:
                 raise StaleGeneration(upload.id)
+            if upload.is_partial and upload.is_unfinished:
+                connection.execute(_PUSH_FINALS, (upload.expires_at, upload.id))
             if upload.is_final and not upload.is_unfinished:
                 connection.execute("DELETE FROM part_refs WHERE final_id = ?", (upload.id,))
             _enqueue(connection, events)

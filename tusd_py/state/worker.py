@@ -7,9 +7,12 @@ The rules:
 - A write transaction begins with `BEGIN IMMEDIATE`: a deferred one that reads before it writes
   fails at once in spite of the busy time-out.
 - A job that was accepted is carried out, whether or not somebody still waits for it.
+- The thread outlives every error: what it cannot do reaches those who wait, and with the next batch
+  it tries anew. A connection that is left in a transaction is not used again.
 """
 
 import asyncio
+import errno
 import queue
 import sqlite3
 import threading
@@ -17,11 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from tusd_py.protocol.errors import StorageFailed, StorageFull, TusError
+from tusd_py.protocol.errors import StorageFailed, StorageFull
 
 T = TypeVar("T")
 
 _MOST_JOBS = 256
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True)
@@ -58,6 +63,7 @@ class Worker:
         self._connect = connect
         self._writes = writes
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
         self._durable: bool | None = None
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
@@ -71,8 +77,9 @@ class Worker:
 
         Raises:
             StorageFull: The disk is full.
-            StorageFailed: SQLite failed otherwise.
-            TusError: Whatever the job raised.
+            StorageFailed: SQLite failed otherwise, or there is no connection to be had now; the
+                cause is kept, and the next call tries anew.
+            Exception: Whatever else the job raised, such as a `TusError`.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -85,29 +92,40 @@ class Worker:
         await asyncio.to_thread(self._thread.join)
 
     def _main(self) -> None:
-        connection: sqlite3.Connection | None = None
         ended = False
         while not ended:
             batch = self._next_batch()
             ended = batch[-1] is None
             jobs = [job for job in batch if job is not None]
             try:
-                if connection is None and jobs:
-                    connection = self._connect()
-                if connection is not None and jobs:
-                    self._carry_out(connection, jobs)
-            except sqlite3.Error as error:
+                if jobs:
+                    self._carry_out_connected(jobs)
+            except Exception as error:  # the root of the thread: nobody may wait for ever
                 for job in jobs:
                     job.error = _translated(error)
             _resolve(jobs)
-        if connection is not None:
-            connection.close()
+        self._disconnect()
 
     def _next_batch(self) -> list[_Job | None]:
         batch = [self._jobs.get()]
         while batch[-1] is not None and len(batch) < _MOST_JOBS and not self._jobs.empty():
             batch.append(self._jobs.get())
         return batch
+
+    def _carry_out_connected(self, jobs: list[_Job]) -> None:
+        if self._connection is None:
+            self._connection = self._connect()
+        try:
+            self._carry_out(self._connection, jobs)
+        finally:
+            # It would fail every later batch, and keep all other writers out.
+            if self._connection.in_transaction:
+                self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._durable = self._connection, None, None
+        if connection is not None:
+            connection.close()
 
     def _carry_out(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
         if not self._writes:
@@ -136,7 +154,7 @@ class Worker:
     def _carry_out_alone(self, connection: sqlite3.Connection, job: _Job) -> None:
         try:
             self._carry_out(connection, [job])
-        except sqlite3.Error as error:
+        except Exception as error:  # the root of a transaction: those before it were committed
             job.error = _translated(error)
 
     def _set_durable(self, connection: sqlite3.Connection, durable: bool) -> None:
@@ -148,16 +166,19 @@ class Worker:
 def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:
     try:
         job.result, job.error = job.run(connection), None
-    except sqlite3.Error as error:
-        job.error = _translated(error)
     except Exception as error:  # the root of a job: whoever waits for it gets it
-        job.error = error
+        job.error = _translated(error)
     return job.error is None
 
 
-def _translated(error: sqlite3.Error) -> TusError:
-    full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    translated: TusError = StorageFull() if full else StorageFailed()
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, OSError):
+        full = error.errno in _FULL
+    elif isinstance(error, sqlite3.Error):
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    else:
+        return error
+    translated = StorageFull() if full else StorageFailed()
     translated.__cause__ = error
     return translated
 

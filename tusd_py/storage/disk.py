@@ -31,7 +31,7 @@ from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StorageFailed, StorageFull, StoredBytesLost
 from tusd_py.protocol.upload import Tail, Upload
 from tusd_py.storage.interface import SyncFailed, Writer
-from tusd_py.storage.layout import Layout, boot_id
+from tusd_py.storage.layout import Layout, boot_id, is_file
 from tusd_py.storage.template import check_template, render, safe_path, with_id
 
 T = TypeVar("T")
@@ -60,10 +60,10 @@ class DiskStorage:
         self._template = None if file_template is None else check_template(file_template)
         self._trust_unsynced = False
 
-    async def open(self, instance: str | None, *, trust_unsynced: bool) -> str:
+    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
         """See `Storage.open`."""
         self._trust_unsynced = trust_unsynced
-        return await _in_thread(self._layout.open, instance)
+        await _in_thread(partial(self._layout.open, instance, is_new=is_new))
 
     async def settle(self, upload: Upload) -> Upload:
         """See `Storage.settle`."""
@@ -97,6 +97,10 @@ class DiskStorage:
     def locate(self, upload: Upload) -> Path:
         """See `Storage.locate`."""
         return self.directory / upload.path if upload.path else self._layout.file(upload.id)
+
+    async def has(self, upload: Upload) -> bool:
+        """See `Storage.has`."""
+        return await _in_thread(self._has, upload, self.locate(upload))
 
     async def take(self, upload: Upload, to: Path) -> None:
         """See `Storage.take`."""
@@ -209,9 +213,6 @@ class DiskStorage:
 
     def _finish(self, upload: Upload, *, durable: bool) -> str:
         source = self._layout.file(upload.id)
-        if upload.upload_length == 0:
-            self._layout.make_shard(source.parent)
-            os.close(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         wanted = upload.target or (self._template and render(self._template, upload))
         if not wanted or upload.is_partial:
             if durable:
@@ -226,7 +227,7 @@ class DiskStorage:
     def _take(self, upload: Upload, to: Path) -> bool:
         source = self.locate(upload)
         beside = to.with_name(f".{upload.id}.tusd-py")
-        if not source.exists():
+        if not self._has(upload, source):
             to.stat()
             beside.unlink(missing_ok=True)
             return True
@@ -242,9 +243,10 @@ class DiskStorage:
 
     def _copy_out(self, upload: Upload, to: "DiskStorage") -> None:
         source, target = self.locate(upload), to.locate(upload)
-        if upload.upload_offset == 0 and not source.exists():
+        if upload.path is None and upload.upload_offset == 0 and not source.exists():
             return
-        os.stat(source)  # what is not here leaves nothing there
+        if not self._has(upload, source):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -260,14 +262,23 @@ class DiskStorage:
         device = self._layout.data.stat().st_dev
         return (device, int(inode)) if abnf.INTEGER.fullmatch(inode) else None
 
+    def _has(self, upload: Upload, path: Path) -> bool:
+        """Whether the upload's file lies there, and not another's that has taken its name.
+
+        A path that names the upload's id is no other's, also after the files were copied to
+        another disk; elsewhere the inode tells.
+        """
+        names = (*path.relative_to(self.directory).parts, path.stem)
+        is_its_own = upload.id in names or path.stem.endswith(f"-{upload.id}")
+        inode = None if is_its_own else self._inode(upload)
+        return path.exists() if inode is None else is_file(path, inode)
+
     def _remove(self, upload: Upload) -> int:
         freed = 0
         for path in {self._layout.file(upload.id), self.locate(upload)}:
-            try:
+            if self._has(upload, path):
                 freed += path.stat().st_size
-                path.unlink()
-            except FileNotFoundError:
-                continue
+                path.unlink(missing_ok=True)
         return freed
 
 

@@ -61,16 +61,18 @@ class Writer(Protocol):
 class Storage(Protocol):
     """A place for the bytes of uploads. All of it is idempotent."""
 
-    async def open(self, instance: str | None, *, trust_unsynced: bool) -> str:
+    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
         """Makes the place ready, and ties it to a state store.
 
         Args:
-            instance: What an earlier `open` returned to the same state store, None if it is new.
+            instance: What the state store is tied to.
+            is_new: Whether nothing can be here yet, as the state store knows of no uploads: only
+                then is a place taken that is not tied to any.
             trust_unsynced: Whether bytes that were never synced count after a reboot, as far as
                 they are there: nothing is promised then.
 
         Raises:
-            WrongInstance: The place belongs to another state store.
+            WrongInstance: The place belongs to another state store, or is not there.
         """
         ...
 
@@ -125,7 +127,14 @@ class Storage(Protocol):
         ...
 
     def locate(self, upload: Upload) -> Path:
-        """The file of a complete upload."""
+        """The file of a complete upload; see `has`."""
+        ...
+
+    async def has(self, upload: Upload) -> bool:
+        """Whether the file at `locate` is the upload's own.
+
+        Somebody may have moved it away, and another upload been given its name.
+        """
         ...
 
     async def take(self, upload: Upload, to: Path) -> None:
@@ -138,7 +147,7 @@ class Storage(Protocol):
         ...
 
     async def remove(self, upload: Upload) -> int:
-        """Lets go of an upload's bytes: how many came free."""
+        """Lets go of an upload's bytes, and of no other's: how many came free."""
         ...
 
     def strays(self, older_than: float) -> AsyncIterator[str]:

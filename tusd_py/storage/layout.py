@@ -34,33 +34,42 @@ class Layout:
         self._quarantine = directory / "quarantine"
         self._shards: set[Path] = set()
 
-    def open(self, instance: str | None) -> str:
+    def open(self, instance: str, *, is_new: bool) -> None:
         """See `Storage.open`."""
-        self.data.mkdir(parents=True, exist_ok=True)
+        if is_new:
+            self.data.mkdir(parents=True, exist_ok=True)
         mark = self.data / _MARK
+        # First the uploads: another process writes the mark before it takes any.
+        has_uploads = self._has_uploads()
         found = mark.read_text("ascii").strip() if mark.exists() else None
-        if found is None and not self._has_uploads():
-            found = self._make_mark(mark, instance or secrets.token_hex(16))
+        if found is None and is_new and not has_uploads:
+            found = self._make_mark(mark, instance)
+        if found is None and not has_uploads:
+            raise WrongInstance(
+                f"{self.data} is empty, but the state has uploads: is the volume mounted? "
+                "Nothing was touched; mount it, or restore a backup"
+            )
         if found is None:
             raise WrongInstance(
                 f"{self.data} has files but no {_MARK}: it was not made by tusd-py. "
                 "Nothing was touched; choose an empty directory"
             )
-        if instance is not None and found != instance:
-            raise WrongInstance(
-                f"{self.data} belongs to another state than the one given. "
-                "Nothing was touched; choose the state directory that was made with it"
-            )
-        if instance is None and self._has_uploads():
+        if found != instance and is_new and has_uploads:
             raise WrongInstance(
                 f"{self.data} has uploads, but the state is new: its database was lost or moved. "
                 "Nothing was touched; give the right state directory or restore a backup"
             )
-        return found
+        if found != instance:
+            raise WrongInstance(
+                f"{self.data} belongs to another state than the one given. "
+                "Nothing was touched; choose the state directory that was made with it"
+            )
 
     def _has_uploads(self) -> bool:
         # Another process may be about to write the mark, or may have died while it did.
-        return any(not path.name.startswith(_MARK) for path in self.data.iterdir())
+        return self.data.exists() and any(
+            not path.name.startswith(_MARK) for path in self.data.iterdir()
+        )
 
     def _make_mark(self, mark: Path, instance: str) -> str:
         """Writes the mark whole, or takes the one that another process has just written."""
@@ -125,11 +134,13 @@ class Layout:
         try:
             os.link(source, target)
         except (FileExistsError, FileNotFoundError):
-            if not _is(target, inode):
+            if not is_file(target, inode):
                 return False
         if durable:
             self.sync_folder(target.parent)
-        source.unlink(missing_ok=True)
+        # An earlier move may have come that far, and the name been given to another file since.
+        if is_file(source, _inode(target)):
+            source.unlink(missing_ok=True)
         if durable:
             self.sync_folder(source.parent)
         return True
@@ -183,9 +194,14 @@ class Layout:
         return freed
 
 
-def _is(path: Path, inode: tuple[int, int] | None) -> bool:
+def is_file(path: Path, inode: tuple[int, int] | None) -> bool:
+    """Whether a file lies there that has this device and inode."""
+    return inode is not None and inode == _inode(path)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
     stat = _stat_of_file(path)
-    return stat is not None and inode == (stat.st_dev, stat.st_ino)
+    return None if stat is None else (stat.st_dev, stat.st_ino)
 
 
 def _stat_of_file(path: Path) -> os.stat_result | None:
