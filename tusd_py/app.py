@@ -298,6 +298,7 @@ class TusApp:
         await asyncio.to_thread(check_local, self.state.path.parent)
         try:
             await self._open_storage(await self.state.open())
+            await asyncio.to_thread(self._host_locks.open)
             self.services.tells = await self.state.has_listener()
         except BaseException:
             await self.state.close()

@@ -56,7 +56,7 @@ class _Parsed(click.ParamType[Any]):
 def _pattern(text: str) -> str:
     try:
         re.compile(text if text != "*" else "")
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise ValueError(f"{text!r} is not a regular expression: {error}") from error
     return text
 
