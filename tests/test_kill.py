@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,8 +60,9 @@ def _stored(server: Served) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _has(server: Served, size: int) -> bool:
-    return _stored(server) > size
+def _wait_for(server: Served, size: int) -> None:
+    # As long as a client that met a server which was down may pause, and some more.
+    eventually("bytes come in", lambda: _stored(server) > size, within=60.0)
 
 
 def _log_of(server: Served, method: str) -> int:
@@ -81,13 +81,13 @@ def test_a_gibibyte_survives_two_killed_clients_and_two_killed_servers(tmp_path:
         offsets = []
         for step in (1, 2):
             with _sending(file, endpoint, state) as client:
-                eventually("bytes come in", partial(_has, server, step * SIZE // 8))
+                _wait_for(server, step * SIZE // 8)
                 client.send_signal(signal.SIGKILL)
                 client.wait()
             offsets.append(_stored(server))
         with _sending(file, endpoint, state) as client:
             for step in (4, 6):
-                eventually("bytes come in", partial(_has, server, step * SIZE // 8))
+                _wait_for(server, step * SIZE // 8)
                 server.kill()
                 offsets.append(_stored(server))
                 server.start()

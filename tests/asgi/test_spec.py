@@ -629,3 +629,17 @@ async def test_concatenation__too_large_together_is_413(server: Running) -> None
     part = await server.create(600_000, Upload_Concat="partial")
     answer = await server.post(Upload_Concat=f"final;{part} {part}")
     assert answer.status_code == 413
+
+
+async def test_expiration__a_refused_patch_says_when_it_expires_too(server: Running) -> None:
+    """This header MUST be included in every `PATCH` response if the upload is going to expire."""
+    path = await server.create(11)
+    for answer in (
+        await server.patch(path, 3, b"lo"),
+        await server.patch(path, 2**63, b"lo"),
+        await server.patch(path, 0, b"x" * 12),
+    ):
+        assert answer.status_code in (409, 413)
+        assert "Upload-Expires" in answer.headers
+    gone = await server.patch("/files/never-was", 0, b"")
+    assert "Upload-Expires" not in gone.headers

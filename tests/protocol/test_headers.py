@@ -51,7 +51,6 @@ NO_INTEGERS = [
     "\u0663".encode().decode("latin-1"),  # as it looks in a header
     "\uff15",
     "\u00b2",
-    str(LARGEST_INTEGER + 1),  # 19 digits
     str(10**19),  # 20 digits
     "0" * 19 + "5",
     "9" * LONG,
@@ -72,6 +71,17 @@ def test_what_is_not_a_number_of_bytes_is_refused(
         parse(value)
     assert type(caught.value) is error
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("parse", [parse_upload_length, parse_content_length])
+def test_a_size_that_no_file_can_have_is_refused(parse: Callable[[str], int | None]) -> None:
+    with pytest.raises(InvalidHeader, match="must be at most 9223372036854775807"):
+        parse(str(LARGEST_INTEGER + 1))
+
+
+def test_an_offset_may_be_larger_than_any_upload() -> None:
+    """It is a mismatch then (409), and no error of syntax."""
+    assert parse_upload_offset(str(LARGEST_INTEGER + 1)) == LARGEST_INTEGER + 1
 
 
 @pytest.mark.parametrize(("parse", "error"), INTEGERS)

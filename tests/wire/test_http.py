@@ -225,3 +225,57 @@ def test_what_is_no_http_is_still_told_so(server: Served) -> None:
     with connected(server) as connection:
         connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         assert rest(connection).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"OPTIONS /files/ HTTP/1.1\r\n\r\n", b"400"),
+        (OPTIONS + b"Host: y\r\n\r\n", b"400"),
+        (OPTIONS + b"\r\n", b"204"),
+        (b"OPTIONS /files/ HTTP/1.0\r\n\r\n", b"204"),
+        (CREATE + b"Transfer-Encoding: gzip, chunked\r\n\r\n", b"501"),
+    ],
+)
+def test_a_head_that_http_forbids_is_refused(server: Served, head: bytes, status: bytes) -> None:
+    """RFC 9112, 3.2 and 6.1: what a proxy before us reads otherwise can be smuggled past it."""
+    with connected(server) as connection:
+        connection.sendall(head)
+        assert answer(connection).startswith(b"HTTP/1.1 " + status)
+
+
+def test_an_old_client_gets_no_interim_answer(server: Served) -> None:
+    """RFC 9110, 10.1.1: an HTTP/1.0 client would take the 100 for the answer."""
+    head = CREATE.replace(b"1.1", b"1.0") + TYPE + b"Upload-Length: 5\r\nContent-Length: 5\r\n"
+    with connected(server) as connection:
+        connection.sendall(head + b"Expect: 100-continue\r\n\r\nhello")
+        assert rest(connection).startswith(b"HTTP/1.1 201")
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("sent", [1, 9, 16])
+def test_what_came_just_before_the_client_left_is_kept(
+    server: Served, framing: str, sent: int
+) -> None:
+    """Uvicorn drops what it has read but not handed over; "The Server SHOULD always attempt to
+    store as much of the received data as possible" (Core Protocol, PATCH).
+    """
+    with connected(server) as connection:
+        connection.sendall(CREATE + b"Upload-Length: 16\r\nContent-Length: 0\r\n\r\n")
+        found = re.search(rb"location: http://[^/]+(\S+)", answer(connection))
+        assert found is not None
+    begin = b" HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"
+    body, size = b"x" * sent, b"Content-Length: 16\r\n"
+    if framing == "chunked":
+        body, size = b"%x\r\n%s\r\n" % (sent, body), b"Transfer-Encoding: chunked\r\n"
+    with connected(server) as connection:
+        head = b"PATCH " + found[1] + begin + TYPE + size + b"Upload-Offset: 0\r\n\r\n"
+        connection.sendall(head + body)
+    ask = b"HEAD " + found[1] + begin + b"\r\n"
+
+    def stands() -> bool:
+        with connected(server) as connection:
+            connection.sendall(ask)
+            return b"upload-offset: %d\r\n" % sent in answer(connection).lower()
+
+    eventually("all is kept", stands, within=5)

@@ -23,10 +23,11 @@ from tusd_py.hooks.events import RequestEnded
 from tusd_py.hooks.interface import Access, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
 from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
-from tusd_py.protocol.errors import ServerShutdown, TusError, UploadLocked, UploadNotFound
+from tusd_py.protocol.errors import Header, ServerShutdown, TusError, UploadLocked, UploadNotFound
 from tusd_py.protocol.forwarded import parse_origin
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus1 import Capabilities, Request, Response
+from tusd_py.protocol.upload import GONE
 
 logger = logging.getLogger("tusd_py")
 
@@ -119,6 +120,8 @@ class TusRoutes:
             await self._serve(scope, request, method, body, exchange)
         except TusError as error:
             code = error.code
+            if method == "PATCH" and upload_id is not None:
+                exchange.extra += await self._expires(upload_id)
             await exchange.refuse(error, is_head=method == "HEAD")
         except Exception:  # the root of a request
             logger.exception("request %s failed", exchange.request_id)
@@ -198,6 +201,16 @@ class TusRoutes:
             behind_proxy=self._settings.behind_proxy,
         )
         return origin.url(request.base_path + upload_id)
+
+    async def _expires(self, upload_id: str) -> tuple[Header, ...]:
+        """What also the refusal of an append tells, if it can be known just now."""
+        try:
+            upload = await self._services.state.load(upload_id)
+        except TusError:
+            return ()
+        if upload is None or upload.has_expired(self._services.clock()) or upload.phase in GONE:
+            return ()
+        return tus1.build_expires(upload)
 
     async def _authorize(self, verb: str, upload_id: str | None, info: RequestInfo) -> None:
         if self._services.hooks.authorize is not None:

@@ -66,14 +66,20 @@ class Headers:
 def _parse_integer(name: str, value: str, error: type[InvalidHeader]) -> int:
     if not abnf.INTEGER.fullmatch(value):
         raise error(name, "must be a whole number of bytes, digits only, at most 19", value)
-    number = int(value)
-    if number > abnf.LARGEST_INTEGER:
+    return int(value)
+
+
+def _parse_size(name: str, value: str, error: type[InvalidHeader]) -> int:
+    size = _parse_integer(name, value, error)
+    if size > abnf.LARGEST_INTEGER:
         raise error(name, f"must be at most {abnf.LARGEST_INTEGER}", value)
-    return number
+    return size
 
 
 def parse_upload_offset(value: str | None) -> int:
     """Bytes; "MUST be a non-negative integer" (Core Protocol, Upload-Offset).
+
+    It may be larger than any upload: then it is not where the upload stands, as other wrong ones.
 
     Raises:
         InvalidUploadOffset: The header is missing or not such a number.
@@ -94,7 +100,7 @@ def parse_upload_length(value: str) -> int:
     Raises:
         InvalidUploadLength: It is not such a number.
     """
-    return _parse_integer("Upload-Length", value, InvalidUploadLength)
+    return _parse_size("Upload-Length", value, InvalidUploadLength)
 
 
 def build_upload_length(upload_length: int) -> str:
@@ -123,7 +129,7 @@ def parse_content_length(value: str | None) -> int | None:
     """
     if value is None:
         return None
-    return _parse_integer("Content-Length", value, InvalidHeader)
+    return _parse_size("Content-Length", value, InvalidHeader)
 
 
 def parse_media_type(value: str | None) -> str | None:

@@ -219,7 +219,8 @@ def _head(status: int, headers: Iterable[Header]) -> Response:
     return Response(status=status, headers=(("Tus-Resumable", TUS_VERSION), *headers))
 
 
-def _expires(upload: Upload) -> tuple[Header, ...]:
+def build_expires(upload: Upload) -> tuple[Header, ...]:
+    """Expiration, Upload-Expires: "in every `PATCH` response if the upload is going to expire"."""
     if not upload.may_expire or upload.expires_at is None:
         return ()
     return (("Upload-Expires", build_upload_expires(upload.expires_at)),)
@@ -243,7 +244,7 @@ def build_created(upload: Upload, location: str) -> Response:
     headers: tuple[Header, ...] = (("Location", location),)
     if not upload.is_final:
         headers += (("Upload-Offset", build_upload_offset(upload.upload_offset)),)
-    return _with_reply(_head(201, (*headers, *_expires(upload))), upload.reply)
+    return _with_reply(_head(201, (*headers, *build_expires(upload))), upload.reply)
 
 
 def build_appended(upload: Upload) -> Response:
@@ -251,7 +252,7 @@ def build_appended(upload: Upload) -> Response:
     offset".
     """
     offset = ("Upload-Offset", build_upload_offset(upload.upload_offset))
-    return _with_reply(_head(204, (offset, *_expires(upload))), upload.reply)
+    return _with_reply(_head(204, (offset, *build_expires(upload))), upload.reply)
 
 
 def _with_reply(response: Response, reply: Reply | None) -> Response:
@@ -281,7 +282,7 @@ def build_found(upload: Upload) -> Response:
         headers.append(("Upload-Metadata", upload.upload_metadata))
     if upload.concat is not None:
         headers.append(("Upload-Concat", build_upload_concat(upload.concat)))
-    return _head(200, (*headers, *_expires(upload)))
+    return _head(200, (*headers, *build_expires(upload)))
 
 
 def build_terminated() -> Response:
