@@ -1,5 +1,6 @@
 """What a person would type: the right status, a sentence that says what to do, nothing stored."""
 
+import asyncio
 import string
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -405,8 +406,11 @@ async def one(
         + [(name.encode(), value) for name, value in headers],
     }
 
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        # Behind the body nothing comes: a file response waits here for the client to leave.
+        return messages.pop() if messages else await asyncio.Future()
 
     async def send(message: object) -> None:
         assert isinstance(message, dict)
