@@ -7,14 +7,16 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
-from mutant_server import MutantServer, Reply, Request
-from mutants import drop, put
+from mutant_messages import Reply, Request
+from mutant_server import MutantServer
+from rewrites import drop, put
 
 from tus_conformance import run as runner
 from tus_conformance.case import Case, Level
@@ -135,7 +137,15 @@ def test_a_tus_server_without_options_is_judged_all_the_same() -> None:
         ((), "Missing argument 'URL'"),
         (("files",), "is not an absolute http or https URL"),
         (("http://127.0.0.1/", "--select", "nothing/1"), "no case or section 'nothing/1'"),
+        (("http://127.0.0.1/", "--select", ""), "an empty selection"),
         (("http://127.0.0.1/", "--header", "nonsense"), "is not of the form 'Name: value'"),
+        (("http://127.0.0.1/", "--header", "Two words: x"), "is not of the form 'Name: value'"),
+        (("http://127.0.0.1/", "--header", "X: a\nY: b"), "is not of the form 'Name: value'"),
+        (("http://127.0.0.1/", "--header", "X: \u65e5"), "is not of the form 'Name: value'"),
+        (("http://127.0.0.1/", "--origin", "\u65e5"), "is no origin"),
+        (("http://127.0.0.1/fi les",), "only have percent-encoded"),
+        (("http://127.0.0.1:99999/",), "Port out of range"),
+        (("http://127.0.0.1/", "--json", "missing/out.json"), "cannot write missing/out.json"),
     ],
 )
 def test_usage_errors_exit_with_2(arguments: tuple[str, ...], sentence: str) -> None:
@@ -210,6 +220,46 @@ def test_a_server_that_never_answers_costs_a_failure_not_the_run() -> None:
     assert "core/26 FAIL" in result.output
     assert "an answer within 0.3 s" in result.output
     assert "core/18 FAIL" not in result.output
+
+
+def test_a_server_at_a_halt_for_a_while_fails_only_the_case_that_halts_it() -> None:
+    with MutantServer(rewrite=Halting(seconds=1.5)) as server:
+        result = command(server.url, "--select", "core,creation", "--timeout", "0.4")
+    assert result.exit_code == 1
+    assert "1 cases at MUST fail." in result.output
+    assert "core/42 FAIL" in result.output
+
+
+def test_a_server_at_a_halt_for_ever_is_not_asked_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "LONGEST_HALT", 0.5)
+    began = time.monotonic()
+    with MutantServer(rewrite=Halting(seconds=20)) as server:
+        result = command(server.url, "--jobs", "1", "--timeout", "0.3")
+    assert result.exit_code == 1
+    assert "creation/1 FAIL" in result.output
+    assert "the server does not answer anything any more" in result.output
+    assert time.monotonic() - began < 15
+
+
+class Halting:
+    """Answers nothing for a while after a PUT, as a server that waits on its event loop."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = 0.0
+
+    def __call__(self, request: Request, _: Reply) -> None:
+        if request.actual == "PUT":
+            self.until = time.monotonic() + self.seconds
+        time.sleep(max(0.0, self.until - time.monotonic()))
+
+
+def test_a_server_without_a_file_name_finds_no_upload_and_is_judged_with_one() -> None:
+    with MutantServer("head-needs-metadata") as server:
+        result = command(server.url, "--select", "core,creation")
+    assert result.exit_code == 1
+    assert "1 cases at MUST fail." in result.output
+    assert "every upload was made with Upload-Metadata: filename " in result.output
 
 
 def test_https_is_spoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

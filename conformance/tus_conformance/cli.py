@@ -1,8 +1,10 @@
 """The command `tus-conformance`."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -18,22 +20,37 @@ from tus_conformance.wire import Url
 Writer = Callable[[Report], str]
 
 USAGE_ERROR = 2
+HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:([\t -~\x80-\xff]*)\Z")
+VISIBLE = re.compile(r"[!-~]+\Z")
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
+    match = HEADER.match(text)
+    if not match:
         raise click.BadParameter(
             f"{text!r} is not of the form 'Name: value'", param_hint="--header"
         )
-    return name.strip(), value.strip()
+    return match[1], match[2].strip()
+
+
+def _origin(text: str) -> str:
+    if not VISIBLE.match(text):
+        raise click.BadParameter(f"{text!r} is no origin", param_hint="--origin")
+    return text
 
 
 def _url(text: str) -> Url:
     try:
+        if not VISIBLE.match(text):
+            raise ValueError(f"{text!r} has characters that a URL can only have percent-encoded")
         return Url.parse(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="URL") from error
+
+
+def _cannot_write(path: Path, why: str) -> NoReturn:
+    click.echo(f"tus-conformance: cannot write {path}: {why}", err=True)
+    sys.exit(USAGE_ERROR)
 
 
 FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
@@ -97,8 +114,11 @@ def main(
         headers=tuple(_header(text) for text in headers),
         timeout=timeout,
         limit=3.0 * timeout,
-        origin=origin,
+        origin=_origin(origin),
     )
+    for path in (json_file, junit_file, html_file):
+        if path is not None and not path.parent.is_dir():
+            _cannot_write(path, "there is no such folder")
     try:
         features = discover(settings)
     except NotATusServer as error:
@@ -134,5 +154,4 @@ def _write(files: tuple[tuple[Path | None, Writer], ...], report: Report) -> Non
         try:
             path.write_text(writer(report), encoding="utf-8")
         except OSError as error:
-            click.echo(f"tus-conformance: cannot write {path}: {error.strerror}", err=True)
-            sys.exit(USAGE_ERROR)
+            _cannot_write(path, error.strerror or str(error))

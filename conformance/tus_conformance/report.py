@@ -87,6 +87,9 @@ def summary(console: Console, report: Report, *, strict: bool) -> None:
     for level in Level:
         table.add_row(str(level), *(str(report.count(result, level)) for result in Result))
     console.print(table)
+    for name, text in report.features.metadata:
+        why = f"every upload was made with {name}: {text}; without it HEAD finds none (creation/3)"
+        console.print(Text(why, "dim"), soft_wrap=True)
     reasons = Counter(one.came for one in report.outcomes if one.result is Result.SKIP)
     for reason, count in reasons.most_common():
         console.print(Text(f"skipped {count}: {reason}", "dim"), soft_wrap=True)

@@ -1,19 +1,22 @@
 """Runs cases against a server: independent ones at the same time, results in order."""
 
+import contextlib
 import enum
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tus_conformance.case import Case, Level
-from tus_conformance.subject import Features, Settings, Tus
+from tus_conformance.pulse import NO_ANSWER, Pulse
+from tus_conformance.subject import NAMED, Features, Field, Settings, Tus
 from tus_conformance.verdict import Hangup, NotApplicable, Silence, Violation
 from tus_conformance.wire import Answer
 
 PROBE_LENGTH = "1"
-TIME_FOR_SECOND_TRIES = 35.0
+TIME_FOR_SECOND_TRIES = 45.0
+LONGEST_HALT = 35.0
 
 
 class Result(enum.StrEnum):
@@ -36,7 +39,7 @@ class Outcome:
         came: For FAIL, what this one did; for SKIP and ERROR, why.
         log: For FAIL and ERROR, what was sent and what came.
         seconds: How long it took.
-        silent: For FAIL, that the server gave no answer in time.
+        unanswered: For FAIL, that no answer came: silence, or a connection that just ended.
     """
 
     case: Case
@@ -45,7 +48,7 @@ class Outcome:
     came: str = ""
     log: tuple[str, ...] = ()
     seconds: float = 0.0
-    silent: bool = False
+    unanswered: bool = False
 
 
 class NotATusServer(Exception):
@@ -53,14 +56,15 @@ class NotATusServer(Exception):
 
 
 def discover(settings: Settings) -> Features:
-    """Asks the server what it offers.
+    """Asks the server what it offers, and finds out how an upload is made.
 
     Raises:
         NotATusServer: Nobody answers, or not as a tus server.
     """
-    tus = Tus(settings=settings, features=Features.of(_none()))
+    tus = Tus(settings=settings, features=Features.of(NO_ANSWER))
     try:
         options = _options(tus)
+        tus.features = Features.of(options)
         if not _speaks_tus(options):
             answer = tus.post(("Upload-Length", PROBE_LENGTH))
             if not _speaks_tus(answer):
@@ -68,11 +72,27 @@ def discover(settings: Settings) -> Features:
                     f"{settings.url} is not a tus server: OPTIONS answered {options} and POST "
                     f"{answer}, neither with a Tus- header"
                 )
+        return replace(tus.features, metadata=_metadata(tus))
     except Violation as violation:
         raise NotATusServer(f"{settings.url} does not answer: {violation.came}") from violation
     finally:
         tus.clean_up()
-    return Features.of(options)
+
+
+def _metadata(tus: Tus) -> tuple[Field, ...]:
+    """What POST has to carry for HEAD to find the upload.
+
+    Without this, the one mistake of a server that finds no upload without a file name would be
+    the failure of every case that looks at an upload; it is that of creation/3 alone.
+    """
+    fields: tuple[Field, ...]
+    for fields in ((), (NAMED,)):
+        with contextlib.suppress(Violation):
+            answer = tus.post(("Upload-Length", PROBE_LENGTH), *fields)
+            location = answer.get("Location")
+            if answer.ok and location and tus.head(tus.located(location)).ok:
+                return fields
+    return ()
 
 
 def _options(tus: Tus) -> Answer:
@@ -80,11 +100,7 @@ def _options(tus: Tus) -> Answer:
     try:
         return tus.ask("OPTIONS", tus.url, version=None)
     except (Hangup, Silence):
-        return _none()
-
-
-def _none() -> Answer:
-    return Answer(status=0, reason="nothing", fields=())
+        return NO_ANSWER
 
 
 def _speaks_tus(answer: Answer) -> bool:
@@ -99,7 +115,7 @@ def judge(case: Case, settings: Settings, features: Features) -> Outcome:
         return Outcome(case=case, result=Result.SKIP, came=why)
     tus = Tus(settings=settings, features=features)
     began = time.monotonic()
-    result, expected, came, silent = _attempt(case, tus)
+    result, expected, came, unanswered = _attempt(case, tus)
     log = tuple(tus.log) if result in (Result.FAIL, Result.ERROR) else ()
     seconds = time.monotonic() - began
     tus.clean_up()
@@ -110,7 +126,7 @@ def judge(case: Case, settings: Settings, features: Features) -> Outcome:
         came=came,
         log=log,
         seconds=seconds,
-        silent=silent,
+        unanswered=unanswered,
     )
 
 
@@ -118,8 +134,8 @@ def _attempt(case: Case, tus: Tus) -> tuple[Result, str, str, bool]:
     try:
         case.check(tus)
     except Violation as violation:
-        silent = isinstance(violation, Silence)
-        return Result.FAIL, violation.expected, violation.came, silent
+        unanswered = isinstance(violation, (Silence, Hangup))
+        return Result.FAIL, violation.expected, violation.came, unanswered
     except NotApplicable as reason:
         return Result.SKIP, "", str(reason), False
     except Exception:
@@ -132,19 +148,53 @@ def run(
 ) -> Iterator[Outcome]:
     """Runs the cases on `jobs` threads and gives their outcomes in the order of the cases.
 
-    A server that one case brings to a halt is silent to those that run beside it. A case that
-    got no answer is therefore asked once more, alone, as long as the run has time for it.
+    A server that one case brings to a halt, or down, gives no answer to those that run beside it,
+    or next. A case that got none is therefore asked once more, alone, as long as there is time.
     """
     began = time.monotonic()
+    pulse = Pulse(settings, LONGEST_HALT)
+    again: dict[str, Outcome] = {}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        running = [pool.submit(judge, case, settings, features) for case in cases]
+        running = [pool.submit(_guarded, case, settings, features, pulse) for case in cases]
         for future in running:
             outcome = future.result()
-            if outcome.silent and jobs > 1:
+            if outcome.unanswered and not again:
                 wait(running)
-                if time.monotonic() - began < TIME_FOR_SECOND_TRIES:
-                    outcome = judge(outcome.case, settings, features)
-            yield outcome
+                found = [done.result() for done in running]
+                unanswered = [one for one in found if one.unanswered]
+                again = _once_more(unanswered, settings, features, pulse, began)
+            yield again.get(outcome.case.id, outcome)
+
+
+def _guarded(case: Case, settings: Settings, features: Features, pulse: Pulse) -> Outcome:
+    """Runs one case when the server is not at a halt, and finds out whether it is at one then."""
+    pulse.wait()
+    if pulse.dead:
+        came = "nothing: the server does not answer anything any more"
+        return Outcome(case=case, result=Result.FAIL, expected="an answer", came=came)
+    outcome = judge(case, settings, features)
+    if outcome.unanswered:
+        pulse.check()
+    return outcome
+
+
+def _once_more(
+    unanswered: Sequence[Outcome],
+    settings: Settings,
+    features: Features,
+    pulse: Pulse,
+    began: float,
+) -> dict[str, Outcome]:
+    """Second tries, one after the other; what took longest may be the cause, and is the last."""
+    again = {one.case.id: one for one in unanswered}
+    halted = False
+    for case in (one.case for one in sorted(unanswered, key=lambda one: one.seconds)):
+        if halted:
+            pulse.check()
+        if not pulse.dead and time.monotonic() - began < TIME_FOR_SECOND_TRIES:
+            again[case.id] = judge(case, settings, features)
+            halted = again[case.id].unanswered
+    return again
 
 
 def exit_status(outcomes: Sequence[Outcome], *, strict: bool) -> int:

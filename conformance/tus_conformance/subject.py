@@ -12,6 +12,11 @@ from tus_conformance.wire import Answer, Fields, Url, Wire, compose
 VERSION = "1.0.0"
 OFFSET_TYPE = "application/offset+octet-stream"
 ORIGIN = "https://tus-conformance.example"
+NAMED = (
+    "Upload-Metadata",
+    "filename dHVzLWNvbmZvcm1hbmNlLmJpbg==,filetype YXBwbGljYXRpb24vb2N0ZXQtc3RyZWFt",
+)
+"""A file name and type, for servers that find no upload without."""
 
 Field = tuple[str, str]
 
@@ -39,19 +44,21 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What the server announced in its answer to OPTIONS.
+    """What the server announced in its answer to OPTIONS, and what it needs unannounced.
 
     Attributes:
         options: That answer.
         extensions: The elements of Tus-Extension.
         max_size: Tus-Max-Size in bytes; None when absent or malformed.
         algorithms: The elements of Tus-Checksum-Algorithm.
+        metadata: What POST has to carry for HEAD to find the upload; nothing at most servers.
     """
 
     options: Answer
     extensions: frozenset[str] = frozenset()
     max_size: int | None = None
     algorithms: tuple[str, ...] = ()
+    metadata: tuple[Field, ...] = ()
 
     @classmethod
     def of(cls, options: Answer) -> "Features":
@@ -147,8 +154,10 @@ class Tus:
                 self._uploads.append(self.url.resolve(location))
 
     def post(self, *extra: Field, body: bytes = b"", version: str | None = VERSION) -> Answer:
-        """A POST to the creation URL."""
-        return self.ask("POST", self.url, *extra, body=body, version=version)
+        """A POST to the creation URL, with the metadata that the server cannot do without."""
+        own = any(name == "Upload-Metadata" for name, _ in extra)
+        fields = extra if own else (*extra, *self.features.metadata)
+        return self.ask("POST", self.url, *fields, body=body, version=version)
 
     def head(self, url: Url) -> Answer:
         """A HEAD of an upload."""

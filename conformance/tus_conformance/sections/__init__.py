@@ -1,7 +1,9 @@
 """The sections, in the order of the specification; `resilience` is what it implies."""
 
 from tus_conformance.case import Case, Section
-from tus_conformance.sections import resilience_http as resilience_http  # adds to `resilience`
+from tus_conformance.sections import core_patch as core_patch  # adds to `core`
+from tus_conformance.sections import resilience_bounds as resilience_bounds  # to `resilience`
+from tus_conformance.sections import resilience_http as resilience_http  # to `resilience`
 from tus_conformance.sections.checksum import checksum
 from tus_conformance.sections.checksum_trailer import checksum_trailer
 from tus_conformance.sections.concatenation import concatenation
@@ -44,12 +46,15 @@ def select(selections: tuple[str, ...]) -> list[Case]:
     """The cases that `core`, `creation/3` or `creation/3,core` name; all without selections.
 
     Raises:
-        UnknownSelection: One of them names nothing.
+        UnknownSelection: One of them, or all together, name nothing.
     """
+    if not selections:
+        return all_cases()
     wanted = [one.strip() for text in selections for one in text.split(",") if one.strip()]
     for one in wanted:
         if not any(one in (case.section, case.id) for case in all_cases()):
             keys = ", ".join(section.key for section in SECTIONS)
             raise UnknownSelection(f"no case or section {one!r}; the sections are {keys}")
-    chosen = [case for case in all_cases() if case.section in wanted or case.id in wanted]
-    return chosen if wanted else all_cases()
+    if not wanted:
+        raise UnknownSelection("an empty selection; without --select every case is run")
+    return [case for case in all_cases() if case.section in wanted or case.id in wanted]

@@ -54,7 +54,7 @@ def created(tus: Tus) -> None:
 @case(3, MUST, POST_SOURCE, LOCATION)
 def location(tus: Tus) -> None:
     """POST answers with a Location, and HEAD finds the upload there."""
-    answer = tus.post(("Upload-Length", "10"))
+    answer = tus.ask("POST", tus.url, ("Upload-Length", "10"), body=b"")
     expect.success(answer, "POST")
     url = tus.located(expect.one(answer, "Location"))
     expect.success(tus.head(url), "HEAD of the Location")
@@ -93,7 +93,7 @@ def negative_length(tus: Tus) -> None:
 @case(8, MUST, "Core Protocol, Upload-Length", NOT_NEGATIVE)
 def length_that_is_no_number(tus: Tus) -> None:
     """POST with an Upload-Length that is no integer is refused."""
-    for text in ("ten", "1.5", "0x10", "1 0", "1e3"):
+    for text in ("ten", "1.5", "1 0", "1,0"):
         expect.refused(tus.post(("Upload-Length", text)), f"Upload-Length: {text}")
 
 
@@ -125,10 +125,8 @@ def metadata_pairs(tus: Tus) -> None:
     given = {
         "filename": "übergröße 日本.bin".encode(),
         "filetype": b"application/octet-stream",
-        "X-Custom_key.1": b"\x00\xff\n",
+        "X-Custom_key.1": b"a, b",
     }
-    if not tus.post(("Upload-Length", "10"), ("Upload-Metadata", _text(given))).ok:
-        del given["X-Custom_key.1"]  # what is not UTF-8 may be rejected, like anything
     came = _pairs(tus.head(_with(tus, _text(given))))
     expect.that(came == given, f"the pairs of {_text(given)}", came)
 
@@ -223,6 +221,14 @@ def length_is_final(tus: Tus) -> None:
     url = tus.create(10)
     tus.patch(url, 0, b"hello", ("Upload-Length", "20"))
     expect.integer(tus.head(url), "Upload-Length", 10)
+
+
+@case(19, MUST, POST_SOURCE, METADATA)
+def metadata_that_is_no_text(tus: Tus) -> None:
+    """HEAD has a metadata value that is not UTF-8 as it was."""
+    given = {"filename": b"a.bin", "digest": b"\x00\xff\n"}
+    came = _pairs(tus.head(_with(tus, _text(given))))
+    expect.that(came == given, f"the pairs of {_text(given)}", came)
 
 
 def _text(pairs: dict[str, bytes]) -> str:

@@ -2,6 +2,7 @@
 
 from tus_conformance import expect
 from tus_conformance.case import MAY, MUST, SHOULD, Section
+from tus_conformance.sections.core_patch import WRONG_TYPE
 from tus_conformance.subject import OFFSET_TYPE, Tus
 from tus_conformance.verdict import NotApplicable
 from tus_conformance.wire import Answer, Url, chunk, compose, last_chunk
@@ -16,6 +17,10 @@ ACCEPT = (
     "The Server SHOULD accept as many bytes as possible and MUST include the `Upload-Offset` "
     "header in the response and MUST set its value to the offset of the upload after applying "
     "the accepted bytes."
+)
+SIZE = (
+    "The `Upload-Length` request and response header indicates the size of the entire upload in "
+    "bytes."
 )
 TYPE = ("Content-Type", OFFSET_TYPE)
 
@@ -94,7 +99,7 @@ def patch_goes_on(tus: Tus) -> None:
     tus.holds(url, b"hello world")
 
 
-@case(7, MUST, SOURCE, ACCEPT)
+@case(7, MUST, "Core Protocol, Upload-Length", SIZE)
 def longer_than_the_upload(tus: Tus) -> None:
     """POST with more bytes than Upload-Length is refused, or stores no more than that."""
     answer = _post(tus, b"hello world", 5)
@@ -107,12 +112,15 @@ def longer_than_the_upload(tus: Tus) -> None:
 
 @case(
     8,
-    MUST,
-    SOURCE,
-    "The Client MUST include the `Content-Type: application/offset+octet-stream` header.",
+    SHOULD,
+    "Core Protocol, PATCH",
+    WRONG_TYPE,
 )
 def wrong_type(tus: Tus) -> None:
-    """POST with bytes of another type is refused, or stores none of them."""
+    """POST with bytes of another type is refused, or stores none of them.
+
+    "In this case, similar rules as for the `PATCH` request and response apply."
+    """
     answer = tus.post(
         ("Upload-Length", "10"), ("Content-Type", "application/octet-stream"), body=b"hello"
     )
@@ -128,7 +136,8 @@ def wrong_type(tus: Tus) -> None:
 )
 def chunked(tus: Tus) -> None:
     """POST takes a chunked body."""
-    fields = tus.fields(tus.url, ("Upload-Length", "10"), TYPE, ("Transfer-Encoding", "chunked"))
+    framing = ("Transfer-Encoding", "chunked")
+    fields = tus.fields(tus.url, ("Upload-Length", "10"), TYPE, framing, *tus.features.metadata)
     body = chunk(b"hel") + chunk(b"lo") + last_chunk()
     answer = tus.exchange(tus.url, compose("POST", tus.url, fields), body, "POST")
     tus.remember(answer)
@@ -144,6 +153,7 @@ def chunked(tus: Tus) -> None:
 def expect_continue(tus: Tus) -> None:
     """POST with Expect: 100-continue is answered before the body is sent."""
     fields = [("Upload-Length", "10"), TYPE, ("Content-Length", "5"), ("Expect", "100-continue")]
+    fields += tus.features.metadata
     wire = tus.connect()
     wire.send(compose("POST", tus.url, tus.fields(tus.url, *fields)))
     if (final := wire.read_interim("POST")) is None:

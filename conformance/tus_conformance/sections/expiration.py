@@ -31,7 +31,10 @@ LONGEST_WAIT = 4.0
 
 @case(1, MUST, SOURCE, EVERY_PATCH)
 def in_patch(tus: Tus) -> None:
-    """The answer to PATCH of an unfinished upload has Upload-Expires."""
+    """The answer to PATCH of an unfinished upload has Upload-Expires.
+
+    A server whose uploads do not expire is not free of this: it has announced that they do.
+    """
     answer = tus.patch(tus.create(), 0, b"hello")
     expect.success(answer, "PATCH")
     expect.one(answer, "Upload-Expires")

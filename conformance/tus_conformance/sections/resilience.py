@@ -1,7 +1,7 @@
 """Resilience: what the specification implies about broken, slow and simultaneous requests.
 
-Here are the connections that break and the requests that meet; `resilience_http` goes on with
-what HTTP/1.1 says about the messages themselves.
+Here are the connections that break and the requests that meet; `resilience_bounds` has the
+numbers at the ends of integer types, and `resilience_http` what HTTP/1.1 says about the messages.
 """
 
 import functools
@@ -13,7 +13,7 @@ from typing import TypeVar
 from tus_conformance import expect
 from tus_conformance.case import MUST, SHOULD, Section
 from tus_conformance.subject import Tus
-from tus_conformance.verdict import Hangup, Silence
+from tus_conformance.verdict import Hangup, NotApplicable, Silence
 from tus_conformance.wire import Answer, Url, Wire, chunk, last_chunk
 
 resilience = Section("resilience", "Resilience")
@@ -41,6 +41,10 @@ INCOMPLETE = (
 DEFINED_LENGTH = (
     "If a valid Content-Length header field is present without Transfer-Encoding, its decimal "
     "value defines the expected message body length in octets."
+)
+SIZE = (
+    "The `Upload-Length` request and response header indicates the size of the entire upload in "
+    "bytes."
 )
 DATA = b"0123456789abcdef"
 T = TypeVar("T")
@@ -118,6 +122,7 @@ def half_closed_after_the_body(tus: Tus) -> None:
 @case(7, SHOULD, PATCH_SOURCE, STORE)
 def chunked_body_cut(tus: Tus) -> None:
     """What came of a chunked PATCH without its last chunk is stored."""
+    takes_chunks(tus)
     url = tus.create(16)
     head = tus.patch_head(url, 0, ("Transfer-Encoding", "chunked"))
     _cut(tus, url, head + chunk(DATA[:5]) + chunk(DATA[5:9]), Wire.close)
@@ -176,7 +181,7 @@ def takes_over_from_a_hung_patch(tus: Tus) -> None:
 @case(11, MUST, PATCH_SOURCE, MISMATCH)
 def two_patches_at_once(tus: Tus) -> None:
     """Of two PATCH requests at the same offset at once, at most one is acknowledged."""
-    for _ in range(4):
+    for _ in range(12):
         url = tus.create(8)
         bodies = (b"A" * 8, b"B" * 8)
         answers = _at_once([functools.partial(tus.patch, url, 0, body) for body in bodies])
@@ -193,7 +198,7 @@ def patch_repeated(tus: Tus) -> None:
     head = tus.patch_head(url, 0, _length(b"hello"))
     wire = tus.connect(url)
     wire.send(head + b"hello")
-    tus.until(lambda: tus.offset(url) == 5)
+    expect.success(wire.read("PATCH"), "the first PATCH")
     wire.close()
     expect.status(tus.exchange(url, head, b"hello", "PATCH"), 409)
     tus.stays(url, 5)
@@ -274,14 +279,14 @@ def slow_head(tus: Tus) -> None:
     tus.stays(url, 16)
 
 
-@case(18, MUST, PATCH_SOURCE, NEW_OFFSET)
+@case(18, MUST, "Core Protocol, Upload-Length", SIZE)
 def longer_than_the_upload(tus: Tus) -> None:
     """A body that goes beyond Upload-Length is refused, or stored up to it."""
     url = tus.filled(b"hello", 8)
     _not_beyond(tus, url, tus.patch(url, 5, b"0123456789"))
 
 
-@case(19, MUST, PATCH_SOURCE, NEW_OFFSET)
+@case(19, MUST, "Core Protocol, Upload-Length", SIZE)
 def chunked_longer_than_the_upload(tus: Tus) -> None:
     """A chunked body that goes beyond Upload-Length is refused, or stored up to it."""
     url = tus.filled(b"hello", 8)
@@ -301,57 +306,6 @@ def bytes_after_the_body(tus: Tus) -> None:
     expect.that(offset <= 5, "an offset of at most 5", offset)
 
 
-@case(21, MUST, PATCH_SOURCE, MISMATCH)
-def offsets_around_2_31(tus: Tus) -> None:
-    """PATCH at 2^31-1, 2^31 and 2^31+1 is answered with 409."""
-    _wrong_offsets(tus, 31)
-
-
-@case(22, MUST, PATCH_SOURCE, MISMATCH)
-def offsets_around_2_32(tus: Tus) -> None:
-    """PATCH at 2^32-1, 2^32 (0 in 32 bits) and 2^32+1 is answered with 409."""
-    _wrong_offsets(tus, 32)
-
-
-@case(23, MUST, PATCH_SOURCE, MISMATCH)
-def offsets_around_2_53(tus: Tus) -> None:
-    """PATCH at 2^53-1, 2^53 and 2^53+1 is answered with 409."""
-    _wrong_offsets(tus, 53)
-
-
-@case(24, MUST, PATCH_SOURCE, MISMATCH)
-def offsets_around_2_63(tus: Tus) -> None:
-    """PATCH at 2^63-1, 2^63 and 2^63+1 is answered with 409."""
-    _wrong_offsets(tus, 63)
-
-
-@case(25, MUST, PATCH_SOURCE, MISMATCH)
-def offsets_around_2_64(tus: Tus) -> None:
-    """PATCH at 2^64-1, 2^64 (0 in 64 bits) and 2^64+1 stores nothing."""
-    url = tus.create(16)
-    for offset in (2**64 - 1, 2**64, 2**64 + 1):
-        expect.refused(tus.patch(url, offset, b"hello"), f"Upload-Offset: {offset}")
-        tus.stays(url, 0)
-
-
-@case(
-    26,
-    MUST,
-    "Core Protocol, HEAD",
-    "If the size of the upload is known, the Server MUST include the `Upload-Length` header in "
-    "the response.",
-    needs=("creation",),
-)
-def lengths_are_exact(tus: Tus) -> None:
-    """Lengths around 2^31, 2^32, 2^53 and 2^63 are refused, or kept to the last digit."""
-    for power in (31, 32, 53, 63):
-        for length in (2**power - 1, 2**power, 2**power + 1):
-            answer = tus.post(("Upload-Length", str(length)))
-            if answer.ok:
-                url = tus.located(expect.one(answer, "Location"))
-                expect.integer(tus.head(url), "Upload-Length", length)
-
-
 @case(27, MUST, PATCH_SOURCE, MISMATCH)
 def refused_while_the_body_comes(tus: Tus) -> None:
     """The 409 to a large body at a wrong offset arrives, instead of a reset."""
@@ -359,6 +313,13 @@ def refused_while_the_body_comes(tus: Tus) -> None:
     url = tus.create(2 * len(data))
     expect.status(tus.patch(url, 7, data), 409, 413)  # 413: a server may limit its requests
     tus.stays(url, 0)
+
+
+def takes_chunks(tus: Tus) -> None:
+    """Ends the case where no chunked body is taken at all, which is for another case to say."""
+    answer = tus.chunked(tus.create(), 0, chunk(b"hello") + last_chunk())
+    if not answer.ok:
+        raise NotApplicable("chunked bodies are not taken: see resilience/32")
 
 
 def _length(body: bytes) -> tuple[str, str]:
@@ -419,11 +380,3 @@ def _not_beyond(tus: Tus, url: Url, answer: Answer) -> None:
     expect.that(offset <= 8, "no offset above the length of 8", offset)
     if answer.ok:
         expect.integer(answer, "Upload-Offset", offset)
-
-
-def _wrong_offsets(tus: Tus, power: int) -> None:
-    """Offsets around a power of two, at an upload that is large enough where one can be made."""
-    url = tus.create(16)
-    for offset in (2**power - 1, 2**power, 2**power + 1):
-        expect.status(tus.patch(url, offset, b"hello"), 409)
-    tus.stays(url, 0)
