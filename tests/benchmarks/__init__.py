@@ -1,1 +1,1 @@
-"""Measurements, each behind its own command; never part of the test run."""
+"""What a byte costs here, beside what it costs elsewhere: `python -m tests.benchmarks --help`."""
