@@ -127,6 +127,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("cors-allow-credentials", "true", 2, "cors_allow_credentials", True),
     ("cors-allow-headers", "X-One,X-Two", 2, "cors_allow_headers", "X-One,X-Two"),
     ("network-timeout", "1m30s", 2, "network_timeout", 90.0),
+    ("slowest-speed", "1KiB", 2, "slowest_speed", 1024),
     ("acquire-lock-timeout", "250ms", 2, "acquire_lock_timeout", 0.25),
     ("shutdown-timeout", "30", 1, "shutdown_timeout", 30.0),
     ("metrics-path", "/m", 1, "metrics_path", "/m"),

@@ -138,6 +138,7 @@ class TusApp:
         self._base_path = with_slashes(self._settings.base_path)
         self._routes = TusRoutes(self.services, self._settings.http)
         self._opening: asyncio.Task[None] | None = None
+        self._is_open = False
         self._background: list[asyncio.Task[None]] = []
 
     def add_observer(self, observer: Callable[[Observed], None]) -> None:
@@ -149,7 +150,8 @@ class TusApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(self.lifespan, no_lifespan, scope, receive, send)
         elif scope["type"] == "http":
-            await self._ready()
+            if not self._is_open:
+                await self._ready()
             await self._routes.answer(*_located(scope, receive, send, self._base_path))
         else:
             raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
@@ -210,6 +212,7 @@ class TusApp:
                 way; the next start resumes what does not end in time.
         """
         self.interrupt()
+        self._is_open = False
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -300,6 +303,7 @@ class TusApp:
             await self._open_storage(await self.state.open())
             await asyncio.to_thread(self._host_locks.open)
             self.services.tells = await self.state.has_listener()
+            self._is_open = True
         except BaseException:
             await self.state.close()
             raise

@@ -1,10 +1,11 @@
 """How bytes come in: what storage may ask of the body of a request."""
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.checksum import Digest as Digest
 
 
 class Reason(enum.Enum):
@@ -43,18 +44,37 @@ class Received:
     ended_by: EndedBy
 
 
+class File(Protocol):
+    """A file to write to, which is let go of while its client is slow.
+
+    Its methods block, and are called by one thread at a time.
+    """
+
+    def descriptor(self) -> int:
+        """The descriptor, open for writing; it stays the file's own.
+
+        Raises:
+            OSError: The file was released, and cannot be opened again.
+        """
+        ...
+
+    def release(self) -> None:
+        """Closes the descriptor until it is asked for again."""
+        ...
+
+
 class Body(Protocol):
     """The body of one request; it can be taken once."""
 
     async def save(
-        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
     ) -> Received:
         """Writes the body to a file, from `offset` on, and into `digest`, in one pass.
 
         Ends only when no thread writes any more, also when it is cancelled.
 
         Args:
-            fd: A file that is open for writing.
+            file: Where to write.
             offset: Bytes from its beginning.
             at_most: Bytes to take; if there is more, the end is `LIMIT`.
             digest: Takes the same bytes in, None for none.
@@ -75,4 +95,16 @@ class Body(Protocol):
     @property
     def interrupted_by(self) -> Reason | None:
         """The first reason that was given to `interrupt`."""
+        ...
+
+    def whole(self) -> bytes | None:
+        """Takes all of the body, if it is small and in memory already; None otherwise."""
+        ...
+
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:
+        """What came behind the body, names in lower case; empty before it has ended.
+
+        Only what cannot be taken for a header is here (RFC 9110, 6.5.1).
+        """
         ...

@@ -66,6 +66,7 @@ def _limit(text: str) -> int | None:
 
 
 LIMIT = _Parsed("size", _limit, "none")
+SIZE = _Parsed("size", parse_size)
 DURATION = _Parsed("duration", parse_duration)
 EXPIRY = _Parsed("duration", parse_duration, "never")
 PATTERN = _Parsed("pattern", _pattern)
@@ -219,6 +220,12 @@ main.add_command(upload)
     type=DURATION,
     default="60s",
     help="End a request that brought no byte for so long; what came is kept.",
+)
+@_flag(
+    "--slowest-speed",
+    type=SIZE,
+    default="100",
+    help="End a request that brings fewer bytes per second, over half a minute; 0 for no limit.",
 )
 @_flag(
     "--acquire-lock-timeout",

@@ -77,6 +77,7 @@ class UploadSettings:
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
     network_timeout: float = 60.0
+    slowest_speed: float = 100.0
     acquire_lock_timeout: float = 20.0
     cors_allow_origin: str = "*"
     cors_allow_credentials: bool = False
@@ -92,7 +93,10 @@ class UploadSettings:
         return Settings(
             state_dir=state_dir,
             http=HttpSettings(
-                cors=cors, behind_proxy=self.behind_proxy, network_timeout=self.network_timeout
+                cors=cors,
+                behind_proxy=self.behind_proxy,
+                network_timeout=self.network_timeout,
+                slowest_speed=self.slowest_speed,
             ),
             timing=Timing(acquire_lock=self.acquire_lock_timeout),
         )

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from tusd_py.storage.disk import DiskStorage
 BASE = "/files/"
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET_TYPE = {"Content-Type": "application/offset+octet-stream"}
+
+
+App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 
 
 class Clock:
@@ -156,7 +159,7 @@ class Asked:
         body: Of the answer.
     """
 
-    def __init__(self, app: TusApp, method: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(self, app: App, method: str, path: str, headers: dict[str, str]) -> None:
         self._messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._begun = asyncio.Event()
         self.taken = 0
@@ -210,7 +213,12 @@ class Asked:
 
 @asynccontextmanager
 async def running(
-    directory: Path, *, background: bool = False, storage: DiskStorage | None = None, **options: Any
+    directory: Path,
+    *,
+    background: bool = False,
+    storage: DiskStorage | None = None,
+    over: Callable[[App], App] = lambda app: app,
+    **options: Any,
 ) -> AsyncIterator[Running]:
     """An application for the length of an `async with`.
 
@@ -218,6 +226,7 @@ async def running(
         directory: Where it keeps everything.
         background: Whether it sweeps, syncs and recovers by itself.
         storage: Another one than a plain one.
+        over: What stands between the client and the application.
         options: For `TusApp`.
     """
     options.setdefault("settings", Settings(base_path=BASE))
@@ -225,7 +234,7 @@ async def running(
     clock = Clock()
     tus.services.clock = clock
     await (tus.start() if background else tus.open())
-    transport = httpx.ASGITransport(tus)
+    transport = httpx.ASGITransport(over(tus))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             yield Running(tus=tus, client=client, clock=clock)

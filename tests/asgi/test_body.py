@@ -45,19 +45,32 @@ class Client:
         self.handed += len(message.get("body", b""))
         return message
 
-    def body(self, idle_timeout: float = 5.0) -> ReceiveBody:
-        return ReceiveBody(self.receive, idle_timeout=idle_timeout)
+    def body(self, idle_timeout: float = 5.0, slowest_speed: float = 0.0) -> ReceiveBody:
+        return ReceiveBody(self.receive, idle_timeout=idle_timeout, slowest_speed=slowest_speed)
+
+
+class Handle:
+    """A file that is open."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._descriptor = os.open(path, flags)
+
+    def descriptor(self) -> int:
+        return self._descriptor
+
+    def release(self) -> None:
+        os.close(self._descriptor)
 
 
 @pytest.fixture
-def fd(tmp_path: Path) -> Iterator[int]:
-    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    yield descriptor
-    os.close(descriptor)
+def file(tmp_path: Path) -> Iterator[Handle]:
+    handle = Handle(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield handle
+    handle.release()
 
 
-def content(fd: int) -> bytes:
-    return os.pread(fd, os.fstat(fd).st_size, 0)
+def content(file: Handle) -> bytes:
+    return os.pread(file.descriptor(), os.fstat(file.descriptor()).st_size, 0)
 
 
 @pytest.mark.parametrize(
@@ -80,52 +93,57 @@ def content(fd: int) -> bytes:
     ],
 )
 async def test_save(
-    fd: int, pieces: tuple[bytes, ...], end: str, at_most: int, stored: bytes, ended_by: EndedBy
+    file: Handle,
+    pieces: tuple[bytes, ...],
+    end: str,
+    at_most: int,
+    stored: bytes,
+    ended_by: EndedBy,
 ) -> None:
     """What came is stored, exactly and at its place, whatever ended it."""
     body = Client(*pieces, end=end).body(0.05 if end == "idle" else 5.0)
     digest = hashlib.sha1(usedforsecurity=False)
-    os.pwrite(fd, b"###", 0)
-    received = await body.save(fd, 3, at_most, digest)
+    os.pwrite(file.descriptor(), b"###", 0)
+    received = await body.save(file, 3, at_most, digest)
     assert received == Received(count=len(stored), ended_by=ended_by)
-    assert content(fd) == b"###" + stored
+    assert content(file) == b"###" + stored
     assert digest.digest() == hashlib.sha1(stored, usedforsecurity=False).digest()
     assert body.is_begun
     assert body.is_ended is (end in ("end", "vanish"))
 
 
-async def test_bytes_that_came_before_an_interruption_count(fd: int) -> None:
+async def test_bytes_that_came_before_an_interruption_count(file: Handle) -> None:
     """A client that lost its connection asks with HEAD at once: its last bytes are in line then."""
     client = Client(b"hel", b"lo", end="open")
     body = client.body()
     body.interrupt(Reason.CONTENDED)
     body.interrupt(Reason.SHUTDOWN)
-    received = await body.save(fd, 0, 99)
+    received = await body.save(file, 0, 99)
     assert received == Received(count=5, ended_by=EndedBy.INTERRUPTED)
-    assert content(fd) == b"hello"
+    assert content(file) == b"hello"
     assert body.interrupted_by is Reason.CONTENDED, "the first reason stays"
 
 
-async def test_an_interruption_at_the_last_byte_is_an_end(fd: int) -> None:
+async def test_an_interruption_at_the_last_byte_is_an_end(file: Handle) -> None:
     """Everything is there: the client need not hear that it was stopped."""
     body = Client(b"hello").body()
     body.interrupt(Reason.CONTENDED)
-    assert await body.save(fd, 0, 5) == Received(count=5, ended_by=EndedBy.END)
+    assert await body.save(file, 0, 5) == Received(count=5, ended_by=EndedBy.END)
 
 
-async def test_an_interruption_while_nothing_comes_ends_at_once(fd: int) -> None:
+async def test_an_interruption_while_nothing_comes_ends_at_once(file: Handle) -> None:
     """The one who waits for the lock has a client behind it."""
     client = Client(b"hel", end="open")
     body = client.body(idle_timeout=60)
-    saving = asyncio.create_task(body.save(fd, 0, 99))
-    await until(lambda: content(fd) == b"hel")
+    saving = asyncio.create_task(body.save(file, 0, 99))
+    await until(lambda: content(file) == b"hel")
     begun = asyncio.get_running_loop().time()
     body.interrupt(Reason.CONTENDED)
     assert await saving == Received(count=3, ended_by=EndedBy.INTERRUPTED)
     assert asyncio.get_running_loop().time() - begun < 0.5
 
 
-async def test_an_interruption_does_not_follow_a_client_that_goes_on(fd: int) -> None:
+async def test_an_interruption_does_not_follow_a_client_that_goes_on(file: Handle) -> None:
     """What comes after it is bounded, so a fast sender cannot hold the lock."""
     client = Client(end="open")
 
@@ -136,13 +154,13 @@ async def test_an_interruption_does_not_follow_a_client_that_goes_on(fd: int) ->
 
     body = ReceiveBody(endless, idle_timeout=60)
     body.interrupt(Reason.SHUTDOWN)
-    received = await body.save(fd, 0, 1 << 40)
+    received = await body.save(file, 0, 1 << 40)
     assert received.ended_by is EndedBy.INTERRUPTED
     assert received.count == client.handed <= (1 << 20) + 65536
 
 
 async def test_reading_ahead_of_a_slow_disk_is_bounded(
-    fd: int, monkeypatch: pytest.MonkeyPatch
+    file: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory for one body is about 1 MiB and what is being written, however fast the client is."""
     chunk = bytes(65536)
@@ -152,14 +170,14 @@ async def test_reading_ahead_of_a_slow_disk_is_bounded(
     written: list[int] = []
     write = asgi_body._write
 
-    def slow(fd: int, offset: int, chunks: list[memoryview], digest: Any) -> int:
+    def slow(file: Handle, offset: int, chunks: list[memoryview], digest: Any) -> int:
         written.append(sum(map(len, chunks)))
         asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(10)
-        return write(fd, offset, chunks, digest)
+        return write(file, offset, chunks, digest)
 
     monkeypatch.setattr(asgi_body, "_write", slow)
     body = client.body()
-    saving = asyncio.create_task(body.save(fd, 0, 1 << 40))
+    saving = asyncio.create_task(body.save(file, 0, 1 << 40))
     await until(lambda: written and client.handed - written[0] >= 1 << 20)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -169,36 +187,39 @@ async def test_reading_ahead_of_a_slow_disk_is_bounded(
     assert await saving == Received(count=100 * len(chunk), ended_by=EndedBy.END)
 
 
-async def test_small_pieces_are_gathered(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_small_pieces_are_gathered(file: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write for each packet would cost more than the packet."""
     sizes: list[int] = []
     write = asgi_body._write
 
-    def counted(fd: int, offset: int, chunks: list[memoryview], digest: Any) -> int:
+    def counted(file: Handle, offset: int, chunks: list[memoryview], digest: Any) -> int:
         sizes.append(len(chunks))
-        return write(fd, offset, chunks, digest)
+        return write(file, offset, chunks, digest)
 
     monkeypatch.setattr(asgi_body, "_write", counted)
-    await Client(*[b"x"] * 500).body().save(fd, 0, 500)
-    assert content(fd) == b"x" * 500
+    await Client(*[b"x"] * 500).body().save(file, 0, 500)
+    assert content(file) == b"x" * 500
     assert len(sizes) <= 3
 
 
-async def test_a_failed_write_is_raised_and_the_reader_ends(fd: int, tmp_path: Path) -> None:
+async def test_a_failed_write_is_raised_and_the_reader_ends(file: Handle, tmp_path: Path) -> None:
     """The storage translates it; no task is left behind."""
     before = asyncio.all_tasks()
-    with (tmp_path / "file").open("rb") as read_only, pytest.raises(OSError):
-        await Client(b"hello").body().save(read_only.fileno(), 0, 5)
+    (tmp_path / "file").touch()
+    read_only = Handle(tmp_path / "file", os.O_RDONLY)
+    with pytest.raises(OSError):
+        await Client(b"hello").body().save(read_only, 0, 5)
+    read_only.release()
     assert asyncio.all_tasks() == before
 
 
-async def test_a_short_write_goes_on(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_short_write_goes_on(file: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may write less than it was given."""
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:2], at))
-    assert (await Client(b"hello").body().save(fd, 0, 5)).count == 5
+    assert (await Client(b"hello").body().save(file, 0, 5)).count == 5
     monkeypatch.undo()
-    assert content(fd) == b"hello"
+    assert content(file) == b"hello"
 
 
 async def test_fill_takes_what_is_there_and_no_more() -> None:
@@ -265,12 +286,12 @@ def test_any_chunking_stores_the_same_bytes(
             client.vanish()
         else:
             client.feed(b"", more=False)
-        descriptor = os.open(tmp_path / "any", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        file = Handle(tmp_path / "any", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
-            received = await client.body().save(descriptor, offset, at_most)
-            assert content(descriptor)[offset:] == expected
+            received = await client.body().save(file, offset, at_most)
+            assert content(file)[offset:] == expected
         finally:
-            os.close(descriptor)
+            file.release()
         return received
 
     received = anyio.run(run)
@@ -278,7 +299,7 @@ def test_any_chunking_stores_the_same_bytes(
     assert received == Received(count=len(expected), ended_by=EndedBy.LIMIT if is_over else last)
 
 
-async def test_nothing_is_stored_in_place_of_what_a_middleware_swallowed(fd: int) -> None:
+async def test_nothing_is_stored_in_place_of_what_a_middleware_swallowed(file: Handle) -> None:
     """Starlette's `BaseHTTPMiddleware` loses the message it holds when `receive` is cancelled: the
     next one would be stored where that one belongs.
     """
@@ -295,16 +316,16 @@ async def test_nothing_is_stored_in_place_of_what_a_middleware_swallowed(fd: int
     body = ReceiveBody(receive, idle_timeout=5.0)
     for piece in (b"one,", b"held", b"two,"):
         client.feed(piece)
-    saving = asyncio.create_task(body.save(fd, 0, 100))
+    saving = asyncio.create_task(body.save(file, 0, 100))
     await asyncio.wait_for(holds.wait(), 5)
     body.interrupt(Reason.CONTENDED)
     received = await saving
     assert received.ended_by is EndedBy.INTERRUPTED
-    assert b"one,heldtwo,".startswith(content(fd))
-    assert received.count == len(content(fd))
+    assert b"one,heldtwo,".startswith(content(file))
+    assert received.count == len(content(file))
 
 
-async def test_a_server_that_raises_is_a_client_that_left(fd: int) -> None:
+async def test_a_server_that_raises_is_a_client_that_left(file: Handle) -> None:
     """And not a wait for as long as a silent client is waited for."""
     client = Client()
     client.feed(b"hello")
@@ -315,5 +336,72 @@ async def test_a_server_that_raises_is_a_client_that_left(fd: int) -> None:
         return await client.receive()
 
     body = ReceiveBody(receive, idle_timeout=60.0)
-    received = await asyncio.wait_for(body.save(fd, 0, 100), 5)
+    received = await asyncio.wait_for(body.save(file, 0, 100), 5)
     assert (received.count, received.ended_by) == (5, EndedBy.DISCONNECT)
+
+
+async def dribble(client: Client, pieces: int, every: float) -> None:
+    for _ in range(pieces):
+        await asyncio.sleep(every)
+        client.feed(b"x" * 10)
+
+
+async def test_a_client_below_the_slowest_speed_is_ended(
+    file: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no upload; what came is kept."""
+    monkeypatch.setattr(asgi_body, "_MEASURE_FOR", 0.2)
+    monkeypatch.setattr(asgi_body, "_GATHER_FOR", 0.01)
+    client = Client(end="open")
+    feeding = asyncio.create_task(dribble(client, 100, 0.02))
+    received = await client.body(slowest_speed=2000).save(file, 0, 10_000)
+    assert received.ended_by is EndedBy.TOO_SLOW
+    assert 0 < received.count == len(content(file)) < 300
+    feeding.cancel()
+
+
+@pytest.mark.parametrize("slowest_speed", [0.0, 100.0])
+async def test_a_client_above_the_slowest_speed_is_not(
+    file: Handle, monkeypatch: pytest.MonkeyPatch, slowest_speed: float
+) -> None:
+    """It may be slow, as long as it is not slower than that."""
+    monkeypatch.setattr(asgi_body, "_MEASURE_FOR", 0.1)
+    monkeypatch.setattr(asgi_body, "_GATHER_FOR", 0.01)
+    client = Client(end="open")
+    feeding = asyncio.create_task(dribble(client, 30, 0.02))
+    received = await client.body(slowest_speed=slowest_speed).save(file, 0, 300)
+    await feeding
+    assert received.count == 300
+
+
+async def test_a_slow_disk_makes_no_slow_client(
+    file: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client sent all that it was let to send."""
+    monkeypatch.setattr(asgi_body, "_MEASURE_FOR", 0.05)
+    write = asgi_body._write
+
+    def slow(*args: Any) -> int:
+        time.sleep(0.2)
+        return write(*args)
+
+    monkeypatch.setattr(asgi_body, "_write", slow)
+    client = Client(*[bytes(300_000)] * 6)
+    received = await client.body(slowest_speed=10e6).save(file, 0, 1_800_000)
+    assert received == Received(count=1_800_000, ended_by=EndedBy.END)
+
+
+async def test_trailers_are_there_when_the_body_has_ended(file: Handle) -> None:
+    """And nobody can take an earlier look for the whole of them."""
+    trailers = [(b"upload-checksum", b"sha1 x")]
+    client = Client(b"abc", end="open")
+    body = ReceiveBody(client.receive, idle_timeout=5.0, trailers=trailers)
+    assert not body.trailers
+    assert body.whole() is None
+    client.feed(b"")
+    client.feed(b"", more=False)
+    await body.save(file, 0, 10)
+    assert body.trailers == trailers
+    cut = ReceiveBody(Client(b"abc", end="vanish").receive, idle_timeout=5.0, trailers=trailers)
+    await cut.save(file, 0, 10)
+    assert not cut.trailers

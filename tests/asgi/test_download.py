@@ -1,6 +1,10 @@
 """`GET`: the bytes, in ranges, and safe to be opened from a browser."""
 
 import base64
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import FileResponse
@@ -222,3 +226,220 @@ async def test_a_failure_behind_the_head_is_not_hidden(
     asked = server.ask("GET", path)
     assert await asked.answered() == 200
     assert asked.body == b""
+
+
+@dataclass(kw_only=True)
+class Sent:
+    """What a server that sends files would have got, and sent."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    kinds: list[str] = field(default_factory=list)
+    body: bytes = b""
+    descriptors: list[int] = field(default_factory=list)
+    is_ended: bool = False
+
+    async def send(self, message: Any) -> None:
+        assert not self.is_ended
+        kind = message["type"].removeprefix("http.response.")
+        self.kinds.append(kind)
+        match kind:
+            case "start":
+                self.status = message["status"]
+                self.headers = {name.decode().lower(): v.decode() for name, v in message["headers"]}
+                return
+            case "zerocopysend":
+                self.descriptors.append(message["file"].fileno())
+                self.body += os.pread(message["file"].fileno(), message["count"], message["offset"])
+            case "pathsend":
+                self.body += Path(message["path"]).read_bytes()
+            case "body":
+                self.body += message.get("body", b"")
+        self.is_ended = not message.get("more_body", False)
+
+    async def pass_on(self, message: Any) -> None:
+        """As a middleware does that looks at what passes."""
+        await self.send(message)
+
+
+ZERO = "http.response.zerocopysend"
+PATH = "http.response.pathsend"
+
+
+async def sent(
+    server: Running,
+    path: str,
+    *extensions: str,
+    behind: bool = False,
+    **headers: str,
+) -> Sent:
+    """A `GET` of a server that has these extensions, perhaps `behind` a middleware."""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    whole: dict[str, Any] = {
+        "type": "http",
+        "http_version": "1.1",
+        # Where a server says so, Starlette does not wait for the client to leave.
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "method": "GET",
+        "path": path,
+        "scheme": "http",
+        "server": ("testserver", 80),
+        "headers": [
+            (name.replace("_", "-").lower().encode(), value.encode())
+            for name, value in headers.items()
+            if value
+        ],
+        "extensions": {name: {} for name in extensions},
+    }
+    answer = Sent()
+    whole["extensions"]["tusd_py.send"] = answer.send
+    send = answer.pass_on if behind else answer.send
+    await server.tus(whole, receive, send)
+    return answer
+
+
+@pytest.mark.parametrize("extensions", [(ZERO,), (ZERO, PATH)])
+@pytest.mark.parametrize(
+    ("wanted", "status", "content"),
+    [
+        (None, 200, HELLO),
+        ("bytes=0-4", 206, b"hello"),
+        ("bytes=6-", 206, b"world"),
+        ("bytes=-5", 206, b"world"),
+        ("bytes=10-999", 206, b"d"),
+    ],
+)
+async def test_the_server_sends_the_file(
+    server: Running, extensions: tuple[str, ...], wanted: str | None, status: int, content: bytes
+) -> None:
+    """No byte of it comes through here, and the head is the same as without."""
+    path = await server.whole(HELLO)
+    asked = wanted or ""
+    plain = await sent(server, path, Range=asked)
+    answer = await sent(server, path, *extensions, Range=asked)
+    assert (answer.status, answer.body) == (plain.status, plain.body) == (status, content)
+    assert answer.kinds == ["start", "zerocopysend"]
+    assert plain.kinds[:2] == ["start", "body"]
+    for one in (answer, plain):
+        one.headers.pop("x-request-id")
+    assert answer.headers == plain.headers
+    assert answer.headers["content-length"] == str(len(content))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(answer.descriptors[0])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [("bytes=11-12", 416), ("bytes=3-2", 400), ("lines=1-2", 400), ("bytes=0-1,6-7", 206)],
+)
+async def test_what_is_no_single_range_is_answered_as_ever(
+    server: Running, wanted: str, status: int
+) -> None:
+    path = await server.whole(HELLO)
+    answer = await sent(server, path, ZERO, Range=wanted)
+    assert answer.status == status
+    assert "zerocopysend" not in answer.kinds
+    assert answer.is_ended
+    assert answer.headers["content-length"] == str(len(answer.body))
+    if status == 206:
+        assert b"bytes 0-1/11" in answer.body
+        assert b"bytes 6-7/11" in answer.body
+
+
+async def test_a_range_of_another_version_is_the_whole_there_too(server: Running) -> None:
+    path = await server.whole(HELLO)
+    etag = (await sent(server, path, ZERO)).headers["etag"]
+    for tag, content in ((etag, b"hello"), ('"other"', HELLO)):
+        answer = await sent(server, path, ZERO, Range="bytes=0-4", If_Range=tag)
+        assert (answer.body, answer.kinds) == (content, ["start", "zerocopysend"])
+    assert (await sent(server, path, ZERO, If_None_Match=etag)).status == 304
+
+
+async def test_an_empty_file_needs_no_sending(server: Running) -> None:
+    path = await server.create(0)
+    answer = await sent(server, path, ZERO)
+    assert (answer.status, answer.kinds, answer.body) == (200, ["start", "body"], b"")
+    assert answer.headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize("extensions", [(), (PATH,), (ZERO,)])
+async def test_a_file_that_somebody_cut_is_not_the_upload(
+    server: Running, extensions: tuple[str, ...]
+) -> None:
+    """The client would take the part for the whole: it has the length of a success."""
+    path = await server.whole(HELLO)
+    os.truncate(server.file(path), 10)
+    answer = await sent(server, path, *extensions)
+    assert answer.status == 410
+    assert b"ERR_STORED_BYTES_LOST" in answer.body
+
+
+@pytest.mark.parametrize("extensions", [(), (ZERO,)])
+async def test_what_is_no_file_is_404(server: Running, extensions: tuple[str, ...]) -> None:
+    """A pipe must hold no thread, and a folder has no bytes."""
+    for path in (await server.whole(HELLO), await server.create(0)):
+        file = server.file(path)
+        file.unlink()
+        os.mkfifo(file)
+        assert (await sent(server, path, *extensions)).status == 404
+        file.unlink()
+        file.mkdir()
+        assert (await sent(server, path, *extensions)).status == 404
+        file.rmdir()
+
+
+@pytest.mark.parametrize("extensions", [(), (ZERO,)])
+async def test_a_file_of_another_upload_in_its_place_is_404(
+    server: Running, extensions: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes are not for whoever has this URL."""
+    path = await server.whole(HELLO)
+
+    async def has(_: Upload) -> bool:
+        return False
+
+    monkeypatch.setattr(server.tus.storage, "has", has)
+    assert (await sent(server, path, *extensions)).status == 404
+
+
+async def test_a_file_that_cannot_be_opened_is_a_failure_of_the_storage(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await server.whole(HELLO)
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tusd_py.asgi.download._open_regular", fail)
+    answer = await sent(server, path, ZERO)
+    assert answer.status == 500
+    assert b"ERR_STORAGE" in answer.body
+
+
+async def test_what_is_sent_is_what_was_there_when_the_head_was_made(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file in its place would go out under this one's tag."""
+    path = await server.whole(HELLO)
+
+    async def has(_: Upload) -> bool:
+        file.unlink()
+        file.write_bytes(b"HELLO WORLD!")
+        return True
+
+    file = server.file(path)
+    monkeypatch.setattr(server.tus.storage, "has", has)
+    answer = await sent(server, path, ZERO)
+    assert (answer.status, answer.body) == (200, HELLO)
+
+
+async def test_behind_a_middleware_the_bytes_come_through_it(server: Running) -> None:
+    """Starlette's middleware drops a message that it does not know, or fails on it."""
+    path = await server.whole(HELLO)
+    answer = await sent(server, path, ZERO, PATH, behind=True)
+    assert (answer.kinds, answer.body) == (["start", "pathsend"], HELLO)
+    answer = await sent(server, path, ZERO, PATH, behind=True, Range="bytes=0-4")
+    assert (answer.kinds[1], answer.body) == ("body", b"hello")

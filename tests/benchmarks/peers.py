@@ -178,7 +178,7 @@ def catalogue(tusd: Path | None) -> dict[str, Peer]:
     found = tusd or (Path(on_path) if on_path else None)
     peers = (
         Peer(name=BARE, command=_served("bare.py")),
-        Peer(name=OURS, command=_own("--fsync", "never")),
+        Peer(name=OURS, command=_own("--fsync", "never", "--log-level", "warning")),
         Peer(name=DEFAULT, command=_own()),
         Peer(name=STARLETTE, command=_served("plain_starlette.py")),
         Peer(name=TUSD, command=_tusd(found), install=None if found else _build_tusd),

@@ -4,15 +4,17 @@ import os
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.frameworks.journey import BYTES, TUS
 from tests.frameworks.uvicorned import uvicorned
 
 
-def test_fastapi_in_uvicorn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("http", ["auto", "tusd_py.wire.http:HttpProtocol"])
+def test_fastapi_in_uvicorn(tmp_path: Path, http: str) -> None:
     content = os.urandom(3_000_000)
     with (
-        uvicorned(tmp_path / "uploads", "--root-path", "/app") as base,
+        uvicorned(tmp_path / "uploads", "--root-path", "/app", "--http", http) as base,
         httpx.Client(headers=TUS) as client,
     ):
         for endpoint in ("/api/files", "/api/files/"):
@@ -30,4 +32,7 @@ def test_fastapi_in_uvicorn(tmp_path: Path) -> None:
             )
             assert (done.status_code, done.headers["X-Name"]) == (204, url.rpartition("/")[2])
             assert client.get(url).content == content
+            assert client.get(url, headers={"Range": "bytes=7-9"}).content == content[7:10]
+            is_ours = b"Upload-Offset" in [name for name, _ in done.headers.raw]
+            assert is_ours is (http != "auto"), "ours keeps the canonical case"
         assert "without its lifespan" not in (tmp_path / "uploads.log").read_text()

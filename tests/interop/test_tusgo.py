@@ -24,12 +24,7 @@ def client() -> Path:
     [
         "upload",
         "checksum",  # sha1 in a header of every chunk
-        pytest.param(  # sha1 in a trailer after a chunked body
-            "trailer",
-            marks=pytest.mark.xfail(
-                raises=AssertionError, reason="checksum-trailer is not advertised before the wire"
-            ),
-        ),
+        "trailer",  # sha1 in a trailer after a chunked body
         "deferred",
         "creation",  # the first chunk in the POST
         "parts",  # two partial uploads, concatenated

@@ -15,8 +15,16 @@ from tusd_py.protocol.checksum import (
     Checksum,
     build_upload_checksum,
     parse_upload_checksum,
+    parse_upload_checksum_trailer,
 )
-from tusd_py.protocol.errors import InvalidUploadChecksum, TusError, UnsupportedAlgorithm
+from tusd_py.protocol.commands import Content
+from tusd_py.protocol.errors import (
+    ChecksumMismatch,
+    InvalidHeader,
+    InvalidUploadChecksum,
+    TusError,
+    UnsupportedAlgorithm,
+)
 
 SHA1 = "Kq5sNclPz7QV2+lfQIuc6R7oRu0="
 
@@ -112,3 +120,68 @@ def test_a_crc_does_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
     for piece in pieces:
         digest.update(piece)
     assert int.from_bytes(digest.digest(), "big") == zlib.crc32(b"".join(pieces))
+
+
+HELLO = b"hello world"
+SHA1_OF_HELLO = Checksum(algorithm="sha1", digest=hashlib.sha1(HELLO).digest())
+MD5_OF_HELLO = Checksum(algorithm="md5", digest=hashlib.md5(HELLO).digest())
+WRONG = Checksum(algorithm="sha1", digest=bytes(20))
+TRAILER = (b"upload-checksum", build_upload_checksum(SHA1_OF_HELLO).encode())
+
+
+def test_a_trailer_is_parsed_as_the_header_is() -> None:
+    """Its name may come in any case, and others beside it."""
+    others = [(b"expires", b"never"), (b"Upload-Checksum", TRAILER[1])]
+    assert parse_upload_checksum_trailer(others) == SHA1_OF_HELLO
+
+
+@pytest.mark.parametrize(
+    ("trailers", "error"),
+    [
+        ([], InvalidUploadChecksum),
+        ([(b"expires", b"never")], InvalidUploadChecksum),
+        ([(b"upload-checksum", b"sha1")], InvalidUploadChecksum),
+        ([(b"upload-checksum", b"md4 YQ==")], UnsupportedAlgorithm),
+        ([TRAILER, TRAILER], InvalidHeader),
+    ],
+)
+def test_a_trailer_that_cannot_be_read(
+    trailers: list[tuple[bytes, bytes]], error: type[TusError]
+) -> None:
+    """It was announced, so the bytes before it do not count without it."""
+    with pytest.raises(error):
+        parse_upload_checksum_trailer(trailers)
+
+
+@pytest.mark.parametrize(
+    ("content", "trailers", "refusal"),
+    [
+        (Content(length=11, checksum=SHA1_OF_HELLO), [], None),
+        (Content(length=11, checksum=WRONG), [], ChecksumMismatch),
+        (Content(length=11, checksum=SHA1_OF_HELLO), [(b"upload-checksum", b"x")], None),
+        (Content(length=None, checksum_in_trailer=True), [TRAILER], None),
+        (Content(length=None, checksum_in_trailer=True), [], InvalidUploadChecksum),
+        (Content(length=None, checksum=MD5_OF_HELLO, checksum_in_trailer=True), [TRAILER], None),
+        (
+            Content(length=None, checksum=WRONG, checksum_in_trailer=True),
+            [TRAILER],
+            ChecksumMismatch,
+        ),
+    ],
+)
+def test_whether_content_counts(
+    content: Content, trailers: list[tuple[bytes, bytes]], refusal: type[TusError] | None
+) -> None:
+    """Each statement about the bytes must be true; a trailer that was not announced is none."""
+    assert content.is_verified
+    digests = content.start_digests()
+    assert digests is not None
+    digests.update(HELLO[:3])
+    digests.update(memoryview(HELLO)[3:])
+    assert type(content.refusal(digests, trailers)) is (refusal or type(None))
+
+
+def test_content_without_a_checksum_is_not_digested() -> None:
+    content = Content(length=11)
+    assert not content.is_verified
+    assert content.start_digests() is None

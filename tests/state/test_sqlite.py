@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.state.samples import NOW, PART, UPLOAD, UPLOADS, event, final
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Upload
-from tusd_py.state import sqlite
+from tusd_py.state import rows, sqlite
 from tusd_py.state.sqlite import MIGRATIONS, NewerDatabase, SqliteState
 
 pytestmark = pytest.mark.anyio
@@ -76,7 +76,7 @@ class TestRecords:
         await other.open()
         await state.insert(PART)
         await state.insert(replace(PART, id="b"))
-        load, begun, go_on = sqlite._load, threading.Event(), threading.Event()
+        load, begun, go_on = rows.load, threading.Event(), threading.Event()
 
         def slow(connection: sqlite3.Connection, upload_id: str) -> Upload | None:
             if upload_id == "b":
@@ -84,7 +84,7 @@ class TestRecords:
                 assert go_on.wait(10)
             return load(connection, upload_id)
 
-        monkeypatch.setattr(sqlite, "_load", slow)
+        monkeypatch.setattr(sqlite, "load", slow)
         looking = asyncio.create_task(state.load_many(["a", "b"]))
         assert await asyncio.to_thread(begun.wait, 10)
         await other.commit(replace(PART, phase=Phase.COMPLETE))
@@ -101,7 +101,7 @@ class TestRecords:
             def failing(*args: object) -> None:
                 raise sqlite3.DatabaseError("database disk image is malformed")
 
-            patched.setattr(sqlite, "_load", failing)
+            patched.setattr(sqlite, "load", failing)
             with pytest.raises(StorageFailed):
                 await state.load_many(["a"])
         await state.insert(UPLOAD)

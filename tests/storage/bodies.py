@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tusd_py.body import EndedBy, Reason, Received
+from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.protocol.checksum import Digest
 
 
@@ -24,14 +24,15 @@ class Bytes:
     goes_on: asyncio.Event | None = None
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     interrupted_by: Reason | None = None
+    trailers: Sequence[tuple[bytes, bytes]] = ()
 
     async def save(
-        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
     ) -> Received:
         count = 0
         for piece in self.pieces:
             taken = piece[: at_most - count]
-            assert os.pwrite(fd, taken, offset + count) == len(taken)
+            assert os.pwrite(file.descriptor(), taken, offset + count) == len(taken)
             if digest is not None:
                 digest.update(taken)
             count += len(taken)
@@ -51,3 +52,6 @@ class Bytes:
 
     def interrupt(self, reason: Reason) -> None:
         self.interrupted_by = self.interrupted_by or reason
+
+    def whole(self) -> bytes | None:
+        return None

@@ -23,7 +23,7 @@ from tests.storage.samples import (
     store,
     store_whole,
 )
-from tusd_py.body import EndedBy, Received
+from tusd_py.body import EndedBy, File, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.concat import Final, Partial
 from tusd_py.protocol.errors import StorageFailed, StorageFull, StoredBytesLost
@@ -268,7 +268,7 @@ class TestFullDisk:
         async with storage.writer(replace(UPLOAD, upload_length=len(data))) as writer:
             upload = writer.upload
             with pytest.raises(StorageFull):
-                await writer.take(Whole(data), len(data), None)
+                await writer.take(Whole([data]), len(data), None)
             size = await writer.size()
         assert 0 < size < len(data)
         settled = await storage.settle(upload)
@@ -301,26 +301,18 @@ class TestFullDisk:
             await DiskStorage(tmp_path / "file").open("mine", is_new=True, trust_unsynced=False)
 
 
-class Whole:
+class Whole(Bytes):
     """A body that is written in one go, as far as the disk takes it."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.interrupted_by = None
-
     async def save(
-        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
     ) -> Received:
+        (data,) = self.pieces
         count = 0
-        while count < len(self.data):
-            count += os.pwrite(fd, self.data[count : count + 65536], offset + count)
+        while count < len(data):
+            piece = data[count : count + 65536]
+            count += os.pwrite(file.descriptor(), piece, offset + count)
         return Received(count=count, ended_by=EndedBy.END)
-
-    async def fill(self, buffer: memoryview) -> int:
-        return 0
-
-    def interrupt(self, reason: object) -> None:
-        return
 
 
 class TestConcatenate:

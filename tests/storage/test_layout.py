@@ -45,7 +45,7 @@ class TestInstance:
     def test_a_new_state_beside_old_uploads(self, place: Path) -> None:
         first = Layout(place)
         first.open("mine", is_new=True)
-        first.make_shard(first.file("a").parent)
+        first.make_shard(str(first.file("a").parent))
         with pytest.raises(WrongInstance, match="database was lost or moved"):
             Layout(place).open("another", is_new=True)
 
@@ -136,12 +136,12 @@ class TestShards:
 
             patched.setattr(os, "fsync", failing)
             with pytest.raises(StorageFailed):
-                made.make_shard(shard)
+                made.make_shard(str(shard))
         synced: list[int] = []
         monkeypatch.setattr(os, "fsync", synced.append)
-        made.make_shard(shard)
+        made.make_shard(str(shard))
         assert len(synced) == 1
-        made.make_shard(shard)
+        made.make_shard(str(shard))
         assert len(synced) == 1
 
 

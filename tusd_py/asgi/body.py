@@ -7,19 +7,20 @@ The rules:
 - What has reached the server when somebody interrupts is taken as well, for some milliseconds: a
   client that lost its connection asks with HEAD at once, while its last bytes are still in line.
 - Small pieces are gathered until they are worth a write; one write is under way at a time.
+- How slow a client is, is measured while it is waited for, and not while the disk is.
 """
 
 import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Protocol
 
 import anyio
 import anyio.to_thread
 
-from tusd_py.body import EndedBy, Reason, Received
+from tusd_py.body import Body, EndedBy, File, Reason, Received
 from tusd_py.protocol.checksum import Digest
 
 Message = MutableMapping[str, Any]
@@ -31,19 +32,70 @@ _READ_AHEAD = 1 << 20
 _WORTH_A_WRITE = 256 << 10
 _GATHER_FOR = 0.25
 _LAST_CALL = 0.02
+_MEASURE_FOR = 30.0
+"""Seconds of waiting for a client over which its speed is averaged."""
+
+
+class RequestBody(Body, Protocol):
+    """What answering a request needs to know of its body, beside what storage does."""
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something was asked of the client, so that no `100 (Continue)` is owed."""
+        ...
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more comes from the client."""
+        ...
+
+    async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
+        """Reads and forgets what still comes.
+
+        Args:
+            at_most: Bytes.
+            within: Seconds.
+            spread: Whether to read slowly enough that these bytes last for these seconds.
+
+        Returns:
+            Whether the body has ended.
+        """
+        ...
+
+
+class MakeBody(Protocol):
+    """What a server offers as the extension `tusd_py.body`: the body of this request."""
+
+    def __call__(self, idle_timeout: float, slowest_speed: float) -> RequestBody | None:
+        """As the arguments of `ReceiveBody`; None if somebody has received a part already."""
+        ...
 
 
 class ReceiveBody:
-    """See `tusd_py.body.Body`.
+    """See `RequestBody`.
 
     Args:
         receive: Of the request.
         idle_timeout: Seconds without a byte after which the body ends.
+        slowest_speed: Bytes per second, averaged over the half minute that the client was last
+            waited for, below which the body ends; 0 for no limit.
+        trailers: Filled by the server, where it hands them over, when the body has ended.
     """
 
-    def __init__(self, receive: Receive, *, idle_timeout: float) -> None:
-        self.receive = receive
+    def __init__(
+        self,
+        receive: Receive,
+        *,
+        idle_timeout: float,
+        slowest_speed: float = 0.0,
+        trailers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        self._receive = receive
         self._idle_timeout = idle_timeout
+        self._slowest_speed = slowest_speed
+        self._trailers = trailers
+        self._measured_for = 0.0
+        self._measured = 0
         self._chunks: deque[memoryview] = deque()
         self._waiting = 0
         self._ended: EndedBy | None = None
@@ -56,8 +108,17 @@ class ReceiveBody:
 
     @property
     def is_ended(self) -> bool:
-        """Whether nothing more comes from the client."""
+        """See `RequestBody.is_ended`."""
         return self._ended is not None
+
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:
+        """See `Body.trailers`."""
+        return self._trailers if self._ended is EndedBy.END else ()
+
+    def whole(self) -> bytes | None:
+        """See `Body.whole`: `receive` tells of nothing that was not waited for."""
+        return None
 
     def interrupt(self, reason: Reason) -> None:
         """See `Body.interrupt`."""
@@ -66,14 +127,14 @@ class ReceiveBody:
         self._changed.set()
 
     async def save(
-        self, fd: int, offset: int, at_most: int, digest: Digest | None = None
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
     ) -> Received:
         """See `Body.save`."""
         reader = asyncio.get_running_loop().create_task(self._read_ahead())
         count = 0
         try:
             while True:
-                awake = await self._gather()
+                given_up = await self._gather()
                 if self.interrupted_by is not None and not self._is_last_call:
                     # It is not cancelled while anything is still stored: a middleware may have
                     # taken a piece that it would never give back, and the next one would be
@@ -83,9 +144,9 @@ class ReceiveBody:
                 chunks = self._take(at_most - count)
                 if chunks:
                     count += await anyio.to_thread.run_sync(
-                        _write, fd, offset + count, chunks, digest
+                        _write, file, offset + count, chunks, digest
                     )
-                ended_by = self._why_ended(awake, room=at_most - count)
+                ended_by = self._why_ended(room=at_most - count) or given_up
                 if ended_by is not None:
                     return Received(count=count, ended_by=ended_by)
         finally:
@@ -103,16 +164,7 @@ class ReceiveBody:
         return count
 
     async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
-        """Reads and forgets what still comes.
-
-        Args:
-            at_most: Bytes.
-            within: Seconds.
-            spread: Whether to read slowly enough that these bytes last for these seconds.
-
-        Returns:
-            Whether the body has ended.
-        """
+        """See `RequestBody.drop`."""
         dropped = self._waiting
         self._take(dropped)
         with anyio.move_on_after(within):
@@ -125,24 +177,33 @@ class ReceiveBody:
                     await asyncio.sleep(within * count / at_most)
         return self._ended is not None
 
-    def _why_ended(self, awake: bool, *, room: int) -> EndedBy | None:
+    def _why_ended(self, *, room: int) -> EndedBy | None:
         if self._waiting:
             return EndedBy.LIMIT if room == 0 else None
         if self._ended is not None:
             return self._ended
-        if self.interrupted_by is not None:
-            return EndedBy.INTERRUPTED
-        return None if awake else EndedBy.IDLE
+        return None if self.interrupted_by is None else EndedBy.INTERRUPTED
 
-    async def _gather(self) -> bool:
-        """Waits for something to do: False if nothing came for too long."""
+    async def _gather(self) -> EndedBy | None:
+        """Waits for something to do: why no more is waited for, if that is so."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         with anyio.move_on_after(self._idle_timeout):
             await self._until(lambda: self._waiting > 0)
         if not self._waiting:
-            return self._is_over()
+            return None if self._is_over() else EndedBy.IDLE
         with anyio.move_on_after(_GATHER_FOR):
             await self._until(lambda: self._waiting >= _WORTH_A_WRITE)
-        return True
+        return EndedBy.TOO_SLOW if self._is_too_slow(loop.time() - begun) else None
+
+    def _is_too_slow(self, waited: float) -> bool:
+        self._measured_for += waited
+        self._measured += self._waiting
+        if self._measured_for < _MEASURE_FOR:
+            return False
+        speed = self._measured / self._measured_for
+        self._measured_for, self._measured = 0.0, 0
+        return speed < self._slowest_speed
 
     async def _until(self, enough: Callable[[], bool]) -> None:
         while not enough() and not self._is_over():
@@ -179,7 +240,7 @@ class ReceiveBody:
 
     async def _receive_one(self) -> None:
         self.is_begun = True
-        message = await self.receive()
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             self._ended = EndedBy.DISCONNECT
         else:
@@ -194,14 +255,14 @@ class ReceiveBody:
         self._changed.set()
 
 
-def _write(fd: int, offset: int, chunks: list[memoryview], digest: Digest | None) -> int:
+def _write(file: File, offset: int, chunks: list[memoryview], digest: Digest | None) -> int:
     """Writes chunks one behind the other, and into the digest: how many bytes."""
-    count = 0
+    count, descriptor = 0, file.descriptor()
     for chunk in chunks:
         if digest is not None:
             digest.update(chunk)
         done = 0
         while done < len(chunk):
-            done += os.pwrite(fd, chunk[done:], offset + count + done)
+            done += os.pwrite(descriptor, chunk[done:], offset + count + done)
         count += len(chunk)
     return count

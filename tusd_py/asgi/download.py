@@ -1,11 +1,23 @@
-"""Finished uploads as files to download, safe to be opened from a browser."""
+"""Finished uploads as files to download, safe to be opened from a browser.
 
+What a request gets (a range or not, a 206 or a 416) is Starlette's to say. Where the server sends
+files itself (ASGI's extension `http.response.zerocopysend`), Starlette is asked as if for a `HEAD`,
+whose answer has the head that the `GET` would have (RFC 9110, 9.3.2), and the server gets the file
+that the head was made for, already open.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
+import anyio.to_thread
 from starlette.responses import FileResponse
 
-from tusd_py.asgi.responding import Exchange
-from tusd_py.protocol.errors import UploadNotFound
+from tusd_py.asgi.responding import Exchange, Message
+from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import Upload
@@ -32,39 +44,113 @@ _INLINE = frozenset(
 """Types that run no script; all others are offered as opaque bytes to be saved."""
 
 
+_CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/[0-9]{1,19}")
+
+
 async def send_file(storage: Storage, upload: Upload, request: Headers, exchange: Exchange) -> None:
     """Answers a `GET`: whole or in ranges (RFC 9110, 14), or 304.
 
     Raises:
         UploadNotFound: Somebody else has removed the file, whatever lies in its place now.
+        StoredBytesLost: Somebody else has cut it.
         StorageFailed: That cannot be told.
     """
-    if not await storage.has(upload):
-        raise UploadNotFound(upload.id)
-    etag = f'"{upload.id}-{upload.upload_offset}"'
-    headers = {
+    path = storage.locate(upload)
+    with await _open(path, upload) as file:
+        # Asked once it is open: a file that takes its place from now on is not the one sent.
+        if not await storage.has(upload):
+            raise UploadNotFound(upload.id)
+        headers = _headers(upload)
+        # A proxy that compresses weakens the tag; here that is no difference (RFC 9110, 13.1.2).
+        known = (entry.strip() for entry in request.joined("If-None-Match").split(","))
+        candidates = {entry.removeprefix("W/") for entry in known}
+        if candidates & {headers["ETag"], "*"}:
+            await exchange.respond(Response(status=304, headers=tuple(headers.items())))
+            return
+        media_type = _content_type(upload)
+        if exchange.sends_files:
+            found = os.fstat(file.fileno())
+            response = FileResponse(path, headers=headers, media_type=media_type, stat_result=found)
+            if await _hand_over(file, response, exchange):
+                return
+        response = FileResponse(path, headers=headers, media_type=media_type)
+        try:
+            await response(exchange.scope, exchange.receive, exchange.send)
+        except RuntimeError as error:
+            # What Starlette raises for a file that has just gone, before anything was sent.
+            if exchange.status:
+                raise
+            raise UploadNotFound(upload.id) from error
+
+
+def _headers(upload: Upload) -> dict[str, str]:
+    return {
         "Tus-Resumable": TUS_VERSION,
-        "ETag": etag,
+        "ETag": f'"{upload.id}-{upload.upload_offset}"',
         "Content-Disposition": build_content_disposition(upload),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, no-cache",
     }
-    # A proxy that compresses weakens the tag; here that makes no difference (RFC 9110, 13.1.2).
-    known = (entry.strip() for entry in request.joined("If-None-Match").split(","))
-    candidates = {entry.removeprefix("W/") for entry in known}
-    if candidates & {etag, "*"}:
-        await exchange.respond(Response(status=304, headers=tuple(headers.items())))
-        return
-    path = storage.locate(upload)
-    response = FileResponse(path, headers=headers, media_type=_content_type(upload))
+
+
+async def _open(path: Path, upload: Upload) -> BinaryIO:
+    """The file of an upload, as long as it must be.
+
+    Raises:
+        UploadNotFound: There is none.
+        StoredBytesLost: It is too short.
+        StorageFailed: That cannot be told.
+    """
     try:
-        await response(exchange.scope, exchange.receive, exchange.send)
-    except RuntimeError as error:
-        # What Starlette raises for a file that has just gone, before anything was sent.
-        if exchange.status:
-            raise
+        file = await anyio.to_thread.run_sync(_open_regular, path)
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise UploadNotFound(upload.id) from error
+    except OSError as error:
+        raise StorageFailed from error
+    found = os.fstat(file.fileno())
+    if stat.S_ISREG(found.st_mode) and found.st_size >= upload.upload_offset:
+        return file
+    file.close()
+    raise StoredBytesLost(upload.id) if stat.S_ISREG(found.st_mode) else UploadNotFound(upload.id)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    # Whatever lies there: opened without a wait, a pipe does not hold the thread.
+    return open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+async def _hand_over(file: BinaryIO, response: FileResponse, exchange: Exchange) -> bool:
+    """Sends an answer whose bytes, if any, are one part of a file; False if they are several."""
+    messages: list[Message] = []
+
+    async def keep(message: Message) -> None:
+        messages.append(message)
+
+    await response({**exchange.scope, "method": "HEAD"}, exchange.receive, keep)
+    head, *rest = messages
+    part = _part(head)
+    if part is None:
+        return False
+    offset, count = part
+    await exchange.send(head)
+    if count and head["status"] in (200, 206):
+        sent = {"type": "http.response.zerocopysend", "file": file, "offset": offset}
+        await exchange.send({**sent, "count": count, "more_body": False})
+        return True
+    for message in rest:
+        await exchange.send(message)
+    return True
+
+
+def _part(head: Message) -> tuple[int, int] | None:
+    """Where in the file a body begins, and its length in bytes; None if it has several parts."""
+    headers = dict(head["headers"])
+    count = int(headers[b"content-length"])
+    if head["status"] != 206:
+        return 0, count
+    found = _CONTENT_RANGE.fullmatch(headers.get(b"content-range", b""))
+    return None if found is None else (int(found[1]), count)
 
 
 def build_content_disposition(upload: Upload) -> str:

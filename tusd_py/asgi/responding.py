@@ -10,9 +10,10 @@ The rules:
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 
-from tusd_py.asgi.body import ReceiveBody
+from tusd_py.asgi.body import Receive, RequestBody
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import Header, TusError
 from tusd_py.protocol.headers import TUS_VERSION, Headers
@@ -34,6 +35,7 @@ class Exchange:
 
     Args:
         scope: Of the request.
+        receive: Likewise.
         send: Likewise.
         body: Likewise; as much of it as nobody has read is dealt with here.
         headers: Of the request.
@@ -49,8 +51,9 @@ class Exchange:
     def __init__(
         self,
         scope: MutableMapping[str, Any],
+        receive: Receive,
         send: Send,
-        body: ReceiveBody,
+        body: RequestBody,
         headers: Headers,
         request_id: str,
     ) -> None:
@@ -59,10 +62,21 @@ class Exchange:
         self.extra: tuple[Header, ...] = ()
         self.status = 0
         self.upload_id = ""
-        self.receive = body.receive
+        self.receive = receive
         self._send = send
         self._body = body
         self._headers = headers
+
+    @property
+    def sends_files(self) -> bool:
+        """Whether the server sends files itself, and what is sent here reaches it as it is.
+
+        A middleware that looks at answers may know nothing of such messages.
+        """
+        extensions = self.scope.get("extensions") or {}
+        return "http.response.zerocopysend" in extensions and (
+            extensions.get("tusd_py.send") == self._send
+        )
 
     async def refuse(self, error: TusError, *, is_head: bool) -> None:
         """Answers with an error, unless an answer has begun already."""
@@ -96,12 +110,13 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = list(message.get("headers", ()))
-            extra = (*self.extra, ("X-Request-ID", self.request_id))
             # "MUST be included in every request and response" (Core Protocol, Tus-Resumable), and
             # a file response's own refusals, such as a 416, come without it.
-            if not any(name.lower() == b"tus-resumable" for name, _ in headers):
-                extra = (("Tus-Resumable", TUS_VERSION), *extra)
-            message["headers"] = [*headers, *_raw(extra)]
+            if not headers or all(name.lower() != b"tus-resumable" for name, _ in headers):
+                headers.append((b"Tus-Resumable", TUS_VERSION.encode()))
+            headers += _raw(self.extra)
+            headers.append((b"X-Request-ID", self.request_id.encode()))
+            message["headers"] = headers
         await self._send(message)
 
     async def _can_keep_connection(self) -> bool:
@@ -125,10 +140,17 @@ class Exchange:
         return expects and not self._body.is_begun
 
 
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    return name.encode("latin-1")
+
+
 def _raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them; characters that no header may have are dropped."""
-    return [(name.encode("latin-1"), _one_line(value)) for name, value in headers]
+    return [(_name(name), _one_line(value)) for name, value in headers]
 
 
 def _one_line(value: str) -> bytes:
-    return value.translate(_CONTROLS).encode("latin-1", "replace")
+    if not value.isprintable():
+        value = value.translate(_CONTROLS)
+    return value.encode("latin-1", "replace")

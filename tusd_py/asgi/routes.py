@@ -1,6 +1,7 @@
 """The way of a request: its head becomes a command, the engine's outcome becomes a response."""
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
@@ -10,10 +11,9 @@ from typing import Any
 
 import anyio
 
-from tusd_py.asgi.body import ReceiveBody
+from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.download import send_file
 from tusd_py.asgi.responding import Exchange
-from tusd_py.body import Reason
 from tusd_py.engine.append import append
 from tusd_py.engine.create import create
 from tusd_py.engine.query import download, query
@@ -56,11 +56,14 @@ class HttpSettings:
         cors: Which pages may call.
         behind_proxy: Whether the headers that a proxy sets are trusted.
         network_timeout: Seconds without a byte of a body after which it ends.
+        slowest_speed: Bytes per second, averaged over about half a minute, below which a body ends;
+            0 for no limit.
     """
 
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     behind_proxy: bool = False
     network_timeout: float = 60.0
+    slowest_speed: float = 100.0
 
 
 class TusRoutes:
@@ -74,7 +77,6 @@ class TusRoutes:
     def __init__(self, services: Services, settings: HttpSettings) -> None:
         self._services = services
         self._settings = settings
-        self._capabilities = Capabilities(max_size=services.limits.max_size)
         self._under_way = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -106,15 +108,19 @@ class TusRoutes:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         begun = time.monotonic()
         headers = Headers(scope["headers"])
-        body = ReceiveBody(receive, idle_timeout=self._settings.network_timeout)
-        exchange = Exchange(scope, send, body, headers, _request_id(headers))
+        body = self._body(scope, receive)
+        exchange = Exchange(scope, receive, send, body, headers, _request_id(headers))
         exchange.extra = build_cors_headers(self._settings.cors, headers)
         upload_id = _upload_id(scope["path"], base_path)
         method = str(scope["method"])
         code = ""
         try:
             request = Request(
-                method=method, upload_id=upload_id, headers=headers, base_path=base_path
+                method=method,
+                upload_id=upload_id,
+                headers=headers,
+                base_path=base_path,
+                trailers="tusd_py.trailers" in (scope.get("extensions") or ()),
             )
             method = tus1.effective_method(request)
             await self._serve(scope, request, method, body, exchange)
@@ -138,12 +144,27 @@ class TusRoutes:
         self._services.observe(ended)
         _log(ended, scope, exchange.request_id, upload_id or exchange.upload_id)
 
+    def _body(self, scope: Scope, receive: Receive) -> RequestBody:
+        """The server's own body, if it offers one, or one over `receive`."""
+        idle_timeout, slowest_speed = self._settings.network_timeout, self._settings.slowest_speed
+        extensions = scope.get("extensions") or {}
+        make: MakeBody | None = extensions.get("tusd_py.body")
+        made = None if make is None else make(idle_timeout, slowest_speed)
+        if made is not None:
+            return made
+        return ReceiveBody(
+            receive,
+            idle_timeout=idle_timeout,
+            slowest_speed=slowest_speed,
+            trailers=extensions.get("tusd_py.trailers", ()),
+        )
+
     async def _serve(
         self,
         scope: Scope,
         request: Request,
         method: str,
-        body: ReceiveBody,
+        body: RequestBody,
         exchange: Exchange,
     ) -> None:
         known = request.upload_id is None or abnf.UPLOAD_ID.fullmatch(request.upload_id)
@@ -153,24 +174,26 @@ class TusRoutes:
         if isinstance(command, commands.Discover):
             # A preflight asks on behalf of a page that has not been let in yet.
             preflight = build_preflight_headers(self._settings.cors, request.headers)
-            answer = tus1.build_capabilities(self._capabilities)
+            extensions = tus1.WITH_TRAILERS if request.trailers else tus1.EXTENSIONS
+            max_size = self._services.limits.max_size
+            answer = tus1.build_capabilities(Capabilities(extensions=extensions, max_size=max_size))
             await exchange.respond(replace(answer, headers=answer.headers + preflight))
             return
-        info = _describe(scope, method, request.headers)
-        await self._authorize(_verb(command), request.upload_id, info)
+        info = self._describe(scope, method, request.headers)
+        if self._services.hooks.authorize is not None:
+            await self._authorize(_verb(command), request.upload_id, info)
         if isinstance(command, commands.Download):
             upload = await download(self._services, command)
             await send_file(self._services.storage, upload, request.headers, exchange)
             return
         if self._services.is_ending:
             raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()
-        work = self._carry_out(command, body, info, scope, request, exchange)
-        await exchange.respond(await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED)))
+        await exchange.respond(await self._carry_out(command, body, info, scope, request, exchange))
 
     async def _carry_out(
         self,
         command: commands.Create | commands.Append | commands.Query | commands.Terminate,
-        body: ReceiveBody,
+        body: RequestBody,
         info: RequestInfo,
         scope: Scope,
         request: Request,
@@ -180,9 +203,9 @@ class TusRoutes:
         if isinstance(command, commands.Append):
             return tus1.build_appended(await append(services, command, body))
         if isinstance(command, commands.Query):
-            return tus1.build_found(await query(services, command))
+            return tus1.build_found(await to_the_end(query(services, command), lambda: None))
         if isinstance(command, commands.Terminate):
-            await terminate(services, command)
+            await to_the_end(terminate(services, command), lambda: None)
             return tus1.build_terminated()
 
         async def authorize_part(upload_id: str) -> None:
@@ -202,6 +225,19 @@ class TusRoutes:
         )
         return origin.url(request.base_path + upload_id)
 
+    def _describe(self, scope: Scope, method: str, headers: Headers) -> RequestInfo:
+        """The request for the application, if that will look at it."""
+        hooks = self._services.hooks
+        if hooks.authorize is None and hooks.new_id is None and hooks.on_create is None:
+            return _NOT_LOOKED_AT
+        client = scope.get("client")
+        return RequestInfo(
+            method=method,
+            path=scope["path"],
+            headers=headers.as_mapping(),
+            client=client[0] if client else "",
+        )
+
     async def _expires(self, upload_id: str) -> tuple[Header, ...]:
         """What also the refusal of an append tells, if it can be known just now."""
         try:
@@ -217,6 +253,8 @@ class TusRoutes:
             access = Access(verb=verb, upload_id=upload_id, request=info)
             await self._services.hooks.authorize(access)
 
+
+_NOT_LOOKED_AT = RequestInfo()
 
 _VERBS: dict[type[commands.Command], str] = {
     commands.Create: "create",
@@ -241,30 +279,35 @@ def _upload_id(path: str, base_path: str) -> str | None:
 
 def _request_id(headers: Headers) -> str:
     """The client's id for the request, if it is harmless, or a new one."""
-    given = headers.first("X-Request-ID") or ""
-    return given if abnf.UPLOAD_ID.fullmatch(given) else secrets.token_hex(8)
+    given = headers.first("X-Request-ID")
+    if given is not None and abnf.UPLOAD_ID.fullmatch(given):
+        return given
+    return f"{_OWN_IDS}{next(_numbers):08x}"
 
 
-def _describe(scope: Scope, method: str, headers: Headers) -> RequestInfo:
-    client = scope.get("client")
-    return RequestInfo(
-        method=method,
-        path=scope["path"],
-        headers=headers.as_mapping(),
-        client=client[0] if client else "",
-    )
+_OWN_IDS = secrets.token_hex(8)
+"""What tells this process's ids from those of others."""
+
+_numbers = itertools.count()
 
 
 def _log(ended: RequestEnded, scope: Scope, request_id: str, upload_id: str) -> None:
-    logger.info(
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    # As `logger.info`, which first looks through the stack for who called it.
+    record = logger.makeRecord(
+        logger.name,
+        logging.INFO,
+        __file__,
+        0,
         "%s %r %d %s",
-        ended.method,
-        scope["path"],
-        ended.status,
-        ended.code,
-        extra={
+        (ended.method, scope["path"], ended.status, ended.code),
+        None,
+        "_log",
+        {
             "request_id": request_id,
             "upload_id": upload_id,
             "milliseconds": round(ended.seconds * 1000, 1),
         },
     )
+    logger.handle(record)

@@ -13,14 +13,14 @@ from functools import partial
 from tusd_py.body import Body, EndedBy, Reason, Received
 from tusd_py.engine.finish import advance, fall_back, finish, resume
 from tusd_py.engine.live import Live
-from tusd_py.engine.services import Services
+from tusd_py.engine.services import Services, to_the_end
+from tusd_py.engine.small import Memory, append_small
 from tusd_py.hooks.events import BytesReceived
 from tusd_py.protocol import decide
-from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.checksum import Digests
 from tusd_py.protocol.commands import Append
 from tusd_py.protocol.decide import AppendPlan
 from tusd_py.protocol.errors import (
-    ChecksumMismatch,
     LengthExceeded,
     ReadTimeout,
     ServerShutdown,
@@ -33,17 +33,29 @@ from tusd_py.storage.interface import Writer
 
 
 async def append(services: Services, command: Append, body: Body) -> Upload:
-    """Takes the body of a `PATCH`.
+    """Takes the body of a `PATCH`; runs to its end, also when it is cancelled.
 
     Returns:
         The record after it; complete if that was the last byte. A client that vanished is no
         error: what came is kept.
 
     Raises:
-        TusError: See `decide.append`; `ChecksumMismatch`, `UploadInterrupted`, `ReadTimeout`,
+        TusError: See `decide.append`; `ChecksumMismatch`, what
+            `parse_upload_checksum_trailer` raises, `UploadInterrupted`, `ReadTimeout`,
             `ServerShutdown`, and the errors of storage and of `finish`.
     """
+    data = body.whole()
+    if data is not None:
+        body = Memory(data, body.trailers)
+        done = await append_small(services, command, body)
+        if done is not None:
+            return done
+    return await to_the_end(
+        _append(services, command, body), lambda: body.interrupt(Reason.CANCELLED)
+    )
 
+
+async def _append(services: Services, command: Append, body: Body) -> Upload:
     async def admit() -> None:
         known = await services.state.load(command.upload_id)
         decide.refuse_early(command, known, services.clock())
@@ -104,31 +116,29 @@ class _Outcome:
 
 
 async def _store(services: Services, command: Append, live: Live, plan: AppendPlan) -> _Outcome:
-    checksum = command.content.checksum
-    digest = None if checksum is None else checksum.start()
+    digests = command.content.start_digests()
     services.live[live.upload.id] = live
     try:
-        received = await live.writer.take(live.body, plan.at_most, digest)
+        received = await live.writer.take(live.body, plan.at_most, digests)
     except BaseException as error:  # it goes on behind the commit
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
         del services.live[live.upload.id]
-    return _judge(command, live, plan, received, digest)
+    return _judge(command, live, plan, received, digests)
 
 
 def _judge(
-    command: Append, live: Live, plan: AppendPlan, received: Received, digest: Digest | None
+    command: Append, live: Live, plan: AppendPlan, received: Received, digests: Digests | None
 ) -> _Outcome:
     whole = received.ended_by is EndedBy.END or received.count == command.content.length
     error: TusError | None = None if whole else _unfinished(live, plan, received)
     counts = whole or plan.keep_partial
-    checksum = command.content.checksum
     if received.ended_by is EndedBy.LIMIT:
         counts = False
-    elif whole and checksum is not None and digest is not None:
+    elif whole and digests is not None:
         # "In the first two cases the uploaded chunk MUST be discarded" (Checksum).
-        counts = digest.digest() == checksum.digest
-        error = None if counts else ChecksumMismatch(checksum.algorithm)
+        error = command.content.refusal(digests, live.body.trailers)
+        counts = error is None
     return _Outcome(count=received.count, counts=counts, error=error)
 
 
@@ -161,8 +171,7 @@ async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
     offset = await _reached(writer, outcome.count)
     after = await advance(services, writer, before, offset)
     services.observe(BytesReceived(upload_id=after.id, count=offset - writer.upload.upload_offset))
-    if after.synced_offset < after.upload_offset:
-        services.unsynced.setdefault(after.id, services.clock())
+    services.note_unsynced(after)
     return after
 
 

@@ -42,7 +42,9 @@ async def assemble(services: Services, final: Upload) -> Upload:
     placement = await services.storage.concatenate(final, whole, durable=durable)
     length = sum(part.upload_offset for part in whole)
     assembled = received(replace(final, upload_length=length, placement=placement), length)
-    return await services.publish(synced(assembled) if durable else assembled)
+    if durable:
+        assembled = synced(assembled)
+    return await services.publish(assembled, durable=services.moves(assembled))
 
 
 async def _fail(services: Services, final: Upload, why: TusError, *, status: int) -> Upload:

@@ -5,17 +5,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
-from tusd_py.body import Body
+from tusd_py.body import Body, Reason
 from tusd_py.engine.append import append
 from tusd_py.engine.finish import resume
-from tusd_py.engine.services import Fsync, Services
+from tusd_py.engine.services import Services, to_the_end
+from tusd_py.engine.small import Memory, create_small, insert_small
 from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import UploadCreated
 from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
 from tusd_py.protocol import abnf, decide
 from tusd_py.protocol.commands import Append, Create
 from tusd_py.protocol.concat import Final
-from tusd_py.protocol.errors import ChecksumMismatch, LengthExceeded, StorageFull, UploadTooLarge
+from tusd_py.protocol.errors import (
+    ChecksumMismatch,
+    InvalidHeader,
+    LengthExceeded,
+    StorageFull,
+    UnsupportedAlgorithm,
+    UploadTooLarge,
+)
 from tusd_py.protocol.metadata import build_upload_metadata, parse_upload_metadata
 from tusd_py.protocol.upload import Phase, Upload
 
@@ -27,7 +35,7 @@ async def create(
     request: RequestInfo,
     authorize_part: Callable[[str], Awaitable[None]],
 ) -> Upload:
-    """Answers a `POST`.
+    """Answers a `POST`; runs to its end, also when it is cancelled.
 
     Args:
         services: What to work with.
@@ -44,18 +52,53 @@ async def create(
             whatever the application refuses with. There is no upload then.
     """
     upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
+    hooks = services.hooks
+    if hooks.new_id is None and hooks.on_create is None and not upload.is_final:
+        return await _begin(services, upload, command, body)
+    work = _prepare(services, upload, command, body, request, authorize_part)
+    return await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED))
+
+
+async def _prepare(
+    services: Services,
+    upload: Upload,
+    command: Create,
+    body: Body,
+    request: RequestInfo,
+    authorize_part: Callable[[str], Awaitable[None]],
+) -> Upload:
+    """Asks whoever is to be asked about a new upload, and begins it."""
     if isinstance(command.concat, Final):
         upload = await _with_parts(services, upload, command.concat, authorize_part)
     upload = await _ask_application(services, upload, request)
-    upload = await services.state.insert(upload, durable=services.fsync is Fsync.ALWAYS)
-    services.observe(UploadCreated(upload_id=upload.id))
+    return await _begin(services, upload, command, body)
+
+
+async def _begin(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
+    if command.content is not None and upload.phase is Phase.RECEIVING:
+        first = Append(upload_id=upload.id, upload_offset=0, content=command.content)
+        data = body.whole()
+        if data is not None:
+            body = Memory(data, body.trailers)
+            done = await create_small(services, upload, first, body)
+            if done is not None:
+                return done
+        return await to_the_end(
+            _with_content(services, upload, first, body),
+            lambda: body.interrupt(Reason.CANCELLED),
+        )
+    upload = await _insert(services, upload)
     if upload.is_final or upload.phase is Phase.FINISHING:
         upload = await services.jobs.join(
             upload.id, partial(resume, services, upload.id), within=None
         )
-    if command.content is not None and upload.phase is Phase.RECEIVING:
-        upload = await _with_content(services, upload, command, body)
     return decide.find(upload, upload.id, services.clock())
+
+
+async def _insert(services: Services, upload: Upload) -> Upload:
+    upload = await insert_small(services, upload)
+    services.observe(UploadCreated(upload_id=upload.id))
+    return upload
 
 
 async def _with_parts(
@@ -119,12 +162,22 @@ def _checked_target(target: str) -> str:
     return target
 
 
-async def _with_content(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
-    assert command.content is not None, "asked for only with content"
-    first = Append(upload_id=upload.id, upload_offset=0, content=command.content)
+_REFUSALS = (
+    ChecksumMismatch,
+    InvalidHeader,  # of a trailer
+    LengthExceeded,
+    StorageFull,
+    UnsupportedAlgorithm,
+    UploadTooLarge,
+)
+"""What the content of a new upload is refused with when it has come."""
+
+
+async def _with_content(services: Services, upload: Upload, first: Append, body: Body) -> Upload:
+    upload = await _insert(services, upload)
     try:
         return await append(services, first, body)
-    except (ChecksumMismatch, LengthExceeded, StorageFull, UploadTooLarge):
+    except _REFUSALS:
         # The client learns of no URL, so nobody could ever go on with it.
         async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
             left = await services.state.load(upload.id)

@@ -15,7 +15,7 @@ from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import UploadFinished
 from tusd_py.hooks.interface import FinishedUpload
-from tusd_py.protocol.errors import Rejected, StorageFailed
+from tusd_py.protocol.errors import Rejected, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
 from tusd_py.storage.interface import SyncFailed, Writer
 
@@ -52,7 +52,7 @@ async def advance(services: Services, writer: Writer, before: Upload, offset: in
             await fall_back(services, before)
             raise
         after = synced(after)
-    return await services.publish(after)
+    return await services.publish(after, durable=last and services.moves(after))
 
 
 async def fall_back(services: Services, upload: Upload) -> None:
@@ -75,7 +75,7 @@ async def settle(services: Services, upload: Upload) -> Upload:
         return upload
     must_sync = services.fsync is Fsync.ALWAYS and found.upload_offset > upload.upload_offset
     if found.upload_offset != found.upload_length and not must_sync:
-        services.unsynced.setdefault(found.id, services.clock())
+        services.note_unsynced(found)
         return await services.publish(found)
     async with services.storage.writer(found) as writer:
         return await advance(services, writer, found, found.upload_offset)
@@ -97,7 +97,7 @@ async def finish(services: Services, upload: Upload) -> Upload:
     # What on_finish takes away, a repeated finish cannot put into its place again.
     path = upload.path or await services.storage.finish(upload, durable=durable)
     placed = replace(upload, path=path)
-    if _asks(services, upload) and upload.path is None:
+    if asks(services, upload) and upload.path is None:
         placed = await services.publish(placed, durable=durable)
     try:
         reply = await _tell(services, placed)
@@ -114,13 +114,14 @@ async def finish(services: Services, upload: Upload) -> Upload:
     return done
 
 
-def _asks(services: Services, upload: Upload) -> bool:
+def asks(services: Services, upload: Upload) -> bool:
+    """Whether the application takes part in the finish of an upload."""
     # "The Server SHOULD NOT process these partial uploads until they are concatenated".
     return services.hooks.on_finish is not None and not upload.is_partial
 
 
 async def _tell(services: Services, upload: Upload) -> Reply | None:
-    if services.hooks.on_finish is None or not _asks(services, upload):
+    if services.hooks.on_finish is None or not asks(services, upload):
         return None
     services.finishing[upload.id] = False
     try:
@@ -135,7 +136,8 @@ async def _tell(services: Services, upload: Upload) -> Reply | None:
         )
     except BaseException as error:
         services.finishing.pop(upload.id, None)
-        if isinstance(error, Rejected) or not isinstance(error, Exception):
+        # A disk that is full, as `take` found it, is no fault of the application's.
+        if isinstance(error, Rejected | StorageFull) or not isinstance(error, Exception):
             raise
         # The root of the application's code.
         logger.exception("on_finish of upload %s failed; it will be called again", upload.id)

@@ -3,6 +3,8 @@
 import asyncio
 import enum
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -81,6 +83,41 @@ async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]
             task.exception()
         raise cancelled
     return task.result()
+
+
+class Pace:
+    """Whether small writes are quick enough to be done on the event loop.
+
+    The rules:
+    - A write to the page cache is, until one takes long; then none is done there for a while, which
+      is so much longer that the event loop seldom waits, however slow the disk is.
+    - A sync is only where threads were seen to sync at once lately, as in memory. The quickest of
+      the last few counts: a thread that had to wait for others says nothing.
+    """
+
+    _SLOW = 0.02
+    _REST_FOR = 100
+    _QUICK_SYNC = 0.0002
+
+    def __init__(self) -> None:
+        self._rests_until = 0.0
+        self._syncs: deque[float] = deque(maxlen=8)
+
+    def is_quick(self, *, durable: bool) -> bool:
+        """Whether the next one may be done on the event loop."""
+        if durable and min(self._syncs, default=1.0) > self._QUICK_SYNC:
+            return False
+        return time.monotonic() >= self._rests_until
+
+    def took(self, seconds: float, *, durable: bool) -> None:
+        """One has ended."""
+        if not durable:
+            if seconds > self._SLOW:
+                self._rests_until = time.monotonic() + self._REST_FOR * seconds
+        elif seconds > self._SLOW:
+            self._syncs.clear()
+        else:
+            self._syncs.append(seconds)
 
 
 class Jobs:
@@ -169,6 +206,7 @@ class Services:
         live: Appends under way, by upload.
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
+        pace: How quick the disk is with small files.
         is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
         wake_outbox: Called after events were committed.
@@ -187,6 +225,7 @@ class Services:
     live: dict[str, Live] = field(default_factory=dict)
     unsynced: dict[str, float] = field(default_factory=dict)
     finishing: dict[str, bool] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
     is_ending: bool = False
     tells: bool = False
     wake_outbox: Callable[[], None] = lambda: None
@@ -195,6 +234,20 @@ class Services:
         """Tells the observers."""
         for observer in self.observers:
             observer(event)
+
+    def note_unsynced(self, upload: Upload) -> None:
+        """Lets the keeper sync what an append that has ended left unsynced."""
+        if self.fsync is not Fsync.NEVER and upload.synced_offset < upload.upload_offset:
+            self.unsynced.setdefault(upload.id, self.clock())
+
+    def moves(self, upload: Upload) -> bool:
+        """Whether the finish gives the file another name, and must be known durably before that.
+
+        Of a file that a loss of power left under its new name, a record that still waits for bytes
+        would know nothing: the name is taken, and nobody's.
+        """
+        stays = upload.is_partial or self.storage.resting_path(upload) is not None
+        return self.fsync is not Fsync.NEVER and not stays
 
     async def publish(
         self,

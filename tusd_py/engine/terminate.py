@@ -50,11 +50,13 @@ async def bury(
         StaleGeneration: With `unless_referred`, if an unfinished final upload refers to it.
     """
     now = services.clock()
+    # Or a loss of power brings it back, complete as it was told to be, and its bytes are gone.
+    is_promised = services.fsync is Fsync.COMPLETE and upload.phase is Phase.COMPLETE
     tombstone = buried(upload, phase, now + services.timing.remember_gone)
     tombstone = await services.state.commit(
         tombstone,
         events=_events(services, tombstone, now),
-        durable=services.fsync is Fsync.ALWAYS,
+        durable=services.fsync is Fsync.ALWAYS or is_promised,
         unless_referred=unless_referred,
     )
     services.wake_outbox()

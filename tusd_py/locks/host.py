@@ -16,6 +16,7 @@ import hashlib
 import os
 import struct
 import weakref
+from functools import lru_cache
 from pathlib import Path
 
 from tusd_py.protocol.errors import StorageFailed
@@ -89,8 +90,13 @@ class HostLocks:
         _close(descriptors)
 
     def _place(self, key: str) -> tuple[int, int]:
-        number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+        number = _number(key)
         return self._descriptors[number % _FILES], (number // _FILES) % 2**62
+
+
+@lru_cache(maxsize=1024)
+def _number(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
 def _close(descriptors: list[int]) -> None:

@@ -9,7 +9,6 @@ The rules:
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ class _Waiter:
 @dataclass(slots=True)
 class _Held:
     on_contended: OnContended | None
-    waiters: deque[_Waiter] = field(default_factory=deque)
+    waiters: list[_Waiter] = field(default_factory=list)
 
     def ask(self, reason: Reason) -> None:
         """Asks the holder to stop, once."""
@@ -72,21 +71,24 @@ class LocalLocks:
         finally:
             self._release(upload_id)
 
-    @asynccontextmanager
-    async def attempt(self, upload_id: str) -> AsyncIterator[None]:
+    def attempt(self, upload_id: str) -> "_Attempt":
         """See `locks.interface.Locks.attempt`."""
-        if upload_id in self._held:
-            raise UploadLocked(upload_id)
-        self._begin(upload_id, None)
-        try:
-            yield
-        finally:
-            self._release(upload_id)
+        return _Attempt(self, upload_id)
 
     def interrupt_all(self, reason: Reason) -> None:
         """See `locks.interface.Locks.interrupt_all`."""
         for held in list(self._held.values()):
             held.ask(reason)
+
+    def begin(self, upload_id: str) -> None:
+        """The first half of `attempt`."""
+        if upload_id in self._held:
+            raise UploadLocked(upload_id)
+        self._begin(upload_id, None)
+
+    def release(self, upload_id: str) -> None:
+        """The second half of `attempt`."""
+        self._release(upload_id)
 
     def _begin(self, upload_id: str, on_contended: OnContended | None) -> None:
         if not self._host.acquire(upload_id):
@@ -114,7 +116,7 @@ class LocalLocks:
     def _release(self, upload_id: str) -> None:
         held = self._held[upload_id]
         while held.waiters:
-            waiter = held.waiters.popleft()
+            waiter = held.waiters.pop(0)
             if waiter.granted.cancelled():
                 continue
             held.on_contended = waiter.on_contended
@@ -124,3 +126,19 @@ class LocalLocks:
             return
         del self._held[upload_id]
         self._host.release(upload_id)
+
+
+class _Attempt:
+    """A lock that is had at once, or not at all; leaner than a generator, for each small upload."""
+
+    __slots__ = ("_locks", "_upload_id")
+
+    def __init__(self, locks: LocalLocks, upload_id: str) -> None:
+        self._locks = locks
+        self._upload_id = upload_id
+
+    async def __aenter__(self) -> None:
+        self._locks.begin(self._upload_id)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._locks.release(self._upload_id)

@@ -3,23 +3,32 @@
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from tusd_py.protocol import abnf
-from tusd_py.protocol.errors import InvalidUploadChecksum, UnsupportedAlgorithm
+from tusd_py.protocol.errors import (
+    ChecksumMismatch,
+    InvalidUploadChecksum,
+    UnsupportedAlgorithm,
+)
+from tusd_py.protocol.headers import Headers
 
 _HEADER = "Upload-Checksum"
 _SHAPE = "must be an algorithm, a space and the digest in Base64"
 
 
 class Digest(Protocol):
-    """A digest that grows as bytes arrive; `update` may run in a thread."""
+    """What bytes are fed to as they arrive; `update` may run in a thread."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Takes the next bytes in."""
         ...
+
+
+class Hash(Digest, Protocol):
+    """A digest of one algorithm."""
 
     def digest(self) -> bytes:
         """The digest of all bytes so far."""
@@ -41,15 +50,15 @@ class Crc32:
         return self._value.to_bytes(4, "big")
 
 
-def _md5() -> Digest:
+def _md5() -> Hash:
     return hashlib.md5(usedforsecurity=False)
 
 
-def _sha1() -> Digest:
+def _sha1() -> Hash:
     return hashlib.sha1(usedforsecurity=False)
 
 
-ALGORITHMS: dict[str, tuple[Callable[[], Digest], int]] = {
+ALGORITHMS: dict[str, tuple[Callable[[], Hash], int]] = {
     "sha1": (_sha1, 20),
     "md5": (_md5, 16),
     "sha256": (hashlib.sha256, 32),
@@ -69,9 +78,34 @@ class Checksum:
     algorithm: str
     digest: bytes
 
-    def start(self) -> Digest:
+    def start(self) -> Hash:
         """A fresh digest of this checksum's algorithm."""
         return ALGORITHMS[self.algorithm][0]()
+
+
+class Digests:
+    """Digests of the same bytes, for checksums some of which may be told only at the end.
+
+    Args:
+        algorithms: Names of those that can be asked for.
+    """
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._by_name = {name: ALGORITHMS[name][0]() for name in algorithms}
+
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """Takes the next bytes in."""
+        for digest in self._by_name.values():
+            digest.update(data)
+
+    def check(self, checksum: Checksum) -> None:
+        """Makes sure that the bytes so far hash to `checksum`.
+
+        Raises:
+            ChecksumMismatch: They do not.
+        """
+        if self._by_name[checksum.algorithm].digest() != checksum.digest:
+            raise ChecksumMismatch(checksum.algorithm)
 
 
 def parse_upload_checksum(value: str) -> Checksum:
@@ -96,6 +130,20 @@ def parse_upload_checksum(value: str) -> Checksum:
             _HEADER, f"has {len(digest)} bytes; a {algorithm} has {size}", value
         )
     return Checksum(algorithm=algorithm, digest=digest)
+
+
+def parse_upload_checksum_trailer(trailers: Iterable[tuple[bytes, bytes]]) -> Checksum:
+    """Checksum, Upload-Checksum, behind a body that announced it in `Trailer`.
+
+    Raises:
+        InvalidUploadChecksum: It did not come, or cannot be read.
+        InvalidHeader: It came more than once.
+        UnsupportedAlgorithm: The algorithm is not offered.
+    """
+    value = Headers(trailers).one(_HEADER)
+    if value is None:
+        raise InvalidUploadChecksum(_HEADER, "was announced as a trailer, and did not come")
+    return parse_upload_checksum(value)
 
 
 def build_upload_checksum(checksum: Checksum) -> str:

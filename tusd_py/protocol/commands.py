@@ -4,10 +4,17 @@ The IETF draft needs nothing else: an append may say that it completes the uploa
 come with any of them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tusd_py.protocol.checksum import Checksum
+from tusd_py.protocol.checksum import (
+    ALGORITHMS,
+    Checksum,
+    Digests,
+    parse_upload_checksum_trailer,
+)
 from tusd_py.protocol.concat import Concat
+from tusd_py.protocol.errors import TusError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,33 @@ class Content:
     checksum: Checksum | None = None
     checksum_in_trailer: bool = False
     completes: bool | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether nothing of it counts before it was compared with a checksum."""
+        return self.checksum is not None or self.checksum_in_trailer
+
+    def start_digests(self) -> Digests | None:
+        """What its bytes have to be fed to; None where nothing is to be verified."""
+        if self.checksum_in_trailer:
+            return Digests(ALGORITHMS)
+        return None if self.checksum is None else Digests((self.checksum.algorithm,))
+
+    def refusal(self, digests: Digests, trailers: Iterable[tuple[bytes, bytes]]) -> TusError | None:
+        """Why its bytes do not count when all have come, if that is so.
+
+        Args:
+            digests: Of `start_digests`, fed with the bytes.
+            trailers: What came behind them.
+        """
+        try:
+            if self.checksum is not None:
+                digests.check(self.checksum)
+            if self.checksum_in_trailer:
+                digests.check(parse_upload_checksum_trailer(trailers))
+        except TusError as error:
+            return error
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

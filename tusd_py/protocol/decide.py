@@ -1,6 +1,6 @@
 """What a command means for an upload as it stands: a plan, or an error. Nothing is done here."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Append, Create
@@ -17,7 +17,7 @@ from tusd_py.protocol.errors import (
     UploadNotFound,
     UploadTooLarge,
 )
-from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
+from tusd_py.protocol.upload import GONE, Phase, Tail, Upload, changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,16 +163,15 @@ def append(command: Append, upload: Upload | None, limits: Limits, now: float) -
     _check_reach(found.upload_offset, content.length, upload_length, limits)
     bound = upload_length if upload_length is not None else limits.max_size
     room = (abnf.LARGEST_INTEGER if bound is None else bound) - found.upload_offset
-    verified = content.checksum is not None or content.checksum_in_trailer
     return AppendPlan(
-        upload=replace(
+        upload=changed(
             found,
             upload_length=upload_length,
             expires_at=limits.expires_at(now) if found.may_expire else found.expires_at,
-            tail=Tail.SEALED if verified else Tail.OPEN,
+            tail=Tail.SEALED if content.is_verified else Tail.OPEN,
         ),
         at_most=room if content.length is None else content.length,
-        keep_partial=not verified,
+        keep_partial=not content.is_verified,
     )
 
 

@@ -3,6 +3,7 @@
 import datetime
 import email.utils
 from collections.abc import Iterable
+from functools import lru_cache
 
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import (
@@ -19,6 +20,8 @@ OFFSET_CONTENT_TYPE = "application/offset+octet-stream"
 class Headers:
     """The headers of a request, by lower-case name; values are Latin-1 text, trimmed.
 
+    A value is decoded when it is asked for: of most requests a few are.
+
     Args:
         raw: Pairs of name and value as bytes, as ASGI gives them.
     """
@@ -26,15 +29,17 @@ class Headers:
     __slots__ = ("_values",)
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        values: dict[str, list[str]] = {}
+        values: dict[bytes, list[bytes]] = {}
         for name, value in raw:
-            values.setdefault(name.decode("latin-1").lower(), []).append(
-                value.decode("latin-1").strip(" \t")
-            )
+            key = name.lower()
+            if key in values:
+                values[key].append(value)
+            else:
+                values[key] = [value]
         self._values = values
 
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._values
+        return _key(name) in self._values
 
     def one(self, name: str) -> str | None:
         """The value of a header that may stand once.
@@ -42,25 +47,39 @@ class Headers:
         Raises:
             InvalidHeader: It stands there more than once.
         """
-        values = self._values.get(name.lower())
+        values = self._values.get(_key(name))
         if values is None:
             return None
         if len(values) > 1:
-            raise InvalidHeader(name, "was sent more than once; send it once", ", ".join(values))
-        return values[0]
+            sent = ", ".join(map(_text, values))
+            raise InvalidHeader(name, "was sent more than once; send it once", sent)
+        return _text(values[0])
 
     def first(self, name: str) -> str | None:
         """The first value of a header, where a second one would do no harm."""
-        values = self._values.get(name.lower())
-        return values[0] if values else None
+        values = self._values.get(_key(name))
+        return _text(values[0]) if values else None
 
     def joined(self, name: str) -> str:
         """All values of a header that is a list, with commas; empty if it is not there."""
-        return ",".join(self._values.get(name.lower(), ()))
+        return ",".join(map(_text, self._values.get(_key(name), ())))
 
     def as_mapping(self) -> dict[str, str]:
         """All of them, by lower-case name; repeated ones joined by commas."""
-        return {name: ", ".join(values) for name, values in self._values.items()}
+        return {
+            name.decode("latin-1"): ", ".join(map(_text, values))
+            for name, values in self._values.items()
+        }
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> bytes:
+    """How a name that this server asks for is kept; there are few."""
+    return name.lower().encode("latin-1")
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \t")
 
 
 def _parse_integer(name: str, value: str, error: type[InvalidHeader]) -> int:
@@ -145,7 +164,13 @@ def build_upload_expires(expires_at: float) -> str:
     Args:
         expires_at: Seconds since the epoch, UTC; fractions are cut, never rounded up.
     """
-    return email.utils.formatdate(int(expires_at), usegmt=True)
+    return _build_date(int(expires_at))
+
+
+@lru_cache(maxsize=64)
+def _build_date(second: int) -> str:
+    # Uploads that are made at one time expire at one time.
+    return email.utils.formatdate(second, usegmt=True)
 
 
 def parse_upload_expires(value: str) -> float:

@@ -56,6 +56,9 @@ EXTENSIONS = (
 )
 """What is spoken over any server; more may be announced where the server can do more."""
 
+WITH_TRAILERS = (*EXTENSIONS, "checksum-trailer")
+"""What is spoken where the server hands trailers over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -97,6 +100,10 @@ def effective_method(request: Request) -> str:
     return (request.headers.one("X-HTTP-Method-Override") or request.method).upper()
 
 
+_ALLOWED_ON_ALL = ("OPTIONS", "POST")
+_ALLOWED_ON_ONE = ("OPTIONS", "HEAD", "PATCH", "DELETE", "GET")
+
+
 def parse_request(request: Request) -> commands.Command:
     """What the request asks for.
 
@@ -114,9 +121,9 @@ def parse_request(request: Request) -> commands.Command:
         raise UnsupportedVersion(version, TUS_VERSION)
     if method == "GET" and request.upload_id is not None:
         return commands.Download(upload_id=request.upload_id)
-    allowed = "OPTIONS, POST" if request.upload_id is None else "OPTIONS, HEAD, PATCH, DELETE, GET"
-    if method not in allowed.split(", "):
-        raise MethodNotAllowed(method, allowed)
+    allowed = _ALLOWED_ON_ALL if request.upload_id is None else _ALLOWED_ON_ONE
+    if method not in allowed:
+        raise MethodNotAllowed(method, ", ".join(allowed))
     if version is None:
         raise UnsupportedVersion(version, TUS_VERSION)
     if request.upload_id is None:
@@ -201,11 +208,14 @@ def _parse_content(request: Request, length: int | None) -> commands.Content:
     content_type = headers.one("Content-Type")
     if parse_media_type(content_type) != OFFSET_CONTENT_TYPE:
         raise InvalidContentType(content_type)
-    trailers = {name.strip().lower() for name in headers.joined("Trailer").split(",")}
-    in_trailer = "upload-checksum" in trailers
-    if in_trailer and not request.trailers:
+    in_trailer = "Trailer" in headers and "upload-checksum" in {
+        name.strip().lower() for name in headers.joined("Trailer").split(",")
+    }
+    if in_trailer and (length is not None or not request.trailers):
+        # "Trailer fields" stand behind the last chunk (RFC 9112, 7.1.2).
+        where = "in a body that is not chunked" if request.trailers else "here"
         raise InvalidUploadChecksum(
-            "Upload-Checksum", "cannot be a trailer here; send it as a header"
+            "Upload-Checksum", f"cannot be a trailer {where}; send it as a header"
         )
     checksum = headers.one("Upload-Checksum")
     return commands.Content(

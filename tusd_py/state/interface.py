@@ -25,6 +25,10 @@ class PendingEvent:
     attempts: int
 
 
+class NotNow(Exception):
+    """What was to be done at once would have to wait."""
+
+
 class StateStore(Protocol):
     """Records of uploads, and the outbox. Every method is atomic, also when it is cancelled."""
 
@@ -97,6 +101,30 @@ class StateStore(Protocol):
 
         Raises:
             StaleGeneration: Someone else committed meanwhile, or the record is referred to.
+        """
+        ...
+
+    def load_now(self, upload_id: str) -> Upload | None:
+        """As `load`, at once and on the event loop: for when the disk is known to be quick.
+
+        Raises:
+            NotNow: It cannot be told without waiting, or failed.
+        """
+        ...
+
+    def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
+        """As `commit`, or `insert`, at once and on the event loop, for an upload that has no parts
+        and is none; or not at all.
+
+        Args:
+            upload: What is to be known.
+            is_new: Whether there is no record yet.
+            durable: As for `commit`; then syncing must be known to be quick too.
+
+        Raises:
+            NotNow: Nothing was committed; do so with `commit` or `insert`.
+            UploadExists: As for `insert`.
+            StaleGeneration: As for `commit`.
         """
         ...
 

@@ -24,7 +24,7 @@ CREATE TABLE uploads (
     path TEXT,
     released INTEGER NOT NULL,
     reply TEXT
-) STRICT;
+) STRICT, WITHOUT ROWID;  -- one tree to write to instead of two
 
 -- The sweeper looks for what has expired; a finished upload never does, so it is not in here.
 CREATE INDEX uploads_by_expiry ON uploads (expires_at)

@@ -1,8 +1,6 @@
 """Records in a SQLite file beside the bytes: write-ahead log, one row for each upload."""
 
-import dataclasses
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tusd_py.hooks.events import OutboxEvent
-from tusd_py.protocol.concat import build_upload_concat, parse_upload_concat
-from tusd_py.protocol.errors import InvalidPart, StaleGeneration, UploadExists
-from tusd_py.protocol.upload import GONE, Phase, Reply, Tail, Upload
+from tusd_py.protocol.errors import InvalidPart, StaleGeneration
+from tusd_py.protocol.upload import GONE, Phase, Upload
+from tusd_py.state.at_once import AtOnce, checkpoint
 from tusd_py.state.interface import PendingEvent
+from tusd_py.state.rows import SELECT, from_row, insert, load, update
 from tusd_py.state.worker import Worker
 
 T = TypeVar("T")
@@ -22,17 +21,6 @@ T = TypeVar("T")
 MIGRATIONS: tuple[str, ...] = (Path(__file__).with_name("schema.sql").read_text("utf-8"),)
 """Step n takes a database from version n to n + 1."""
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(Upload))
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM uploads"  # noqa: S608
-_INSERT = f"INSERT INTO uploads ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
-_UPDATE = (
-    f"UPDATE uploads SET {', '.join(f'{name} = ?' for name in _COLUMNS)} "  # noqa: S608
-    "WHERE id = ? AND generation = ?"
-)
-_PUSH_FINALS = (
-    "UPDATE uploads SET expires_at = MAX(expires_at, ?) "
-    "WHERE id IN (SELECT final_id FROM part_refs WHERE part_id = ?)"
-)
 _CAN_EXPIRE = (
     "(phase NOT IN ('complete', 'finishing') OR concat = 'partial') AND phase != 'finishing'"
 )
@@ -59,6 +47,8 @@ class SqliteState:
         self.path = path
         self._writer: Worker | None = None
         self._reader: Worker | None = None
+        self._checkpoints: Worker | None = None
+        self._now = AtOnce()
 
     async def open(self) -> str | None:
         """See `StateStore.open`.
@@ -67,11 +57,12 @@ class SqliteState:
             NewerDatabase: It was made by a newer release, and is left as it is.
             StorageFailed: It cannot be opened; its cause says why.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.path.parent)
         self._writer = Worker(self._connect, writes=True, name="tusd-py-commits")
         self._reader = Worker(self._connect, writes=False, name="tusd-py-reads")
         try:
             await self._write(_migrate, durable=True)
+            self._now.open(self.path)
             return await self.instance()
         except BaseException:
             await self.close()
@@ -95,9 +86,10 @@ class SqliteState:
 
     async def close(self) -> None:
         """See `StateStore.close`."""
-        workers = (self._writer, self._reader)
+        self._now.close()
+        workers = (self._checkpoints, self._writer, self._reader)
         # Nothing is handed to a thread that has ended: nobody would ever answer.
-        self._writer = self._reader = None
+        self._writer = self._reader = self._checkpoints = None
         for worker in workers:
             if worker is not None:
                 await worker.close()
@@ -106,12 +98,9 @@ class SqliteState:
         """See `StateStore.insert`."""
 
         def job(connection: sqlite3.Connection) -> Upload:
-            try:
-                connection.execute(_INSERT, _to_row(upload))
-            except sqlite3.IntegrityError as error:
-                raise UploadExists(upload.id) from error
+            insert(connection, upload)
             for part_id in dict.fromkeys(upload.parts):
-                part = _load(connection, part_id)
+                part = load(connection, part_id)
                 if part is None or part.phase in GONE:
                     raise InvalidPart(part_id, "does not exist here any more")
                 connection.execute("INSERT INTO part_refs VALUES (?, ?)", (part_id, upload.id))
@@ -121,7 +110,7 @@ class SqliteState:
 
     async def load(self, upload_id: str) -> Upload | None:
         """See `StateStore.load`."""
-        return await self._read(lambda connection: _load(connection, upload_id))
+        return await self._read(lambda connection: load(connection, upload_id))
 
     async def load_many(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
         """See `StateStore.load_many`."""
@@ -129,7 +118,7 @@ class SqliteState:
         def job(connection: sqlite3.Connection) -> dict[str, Upload]:
             connection.execute("BEGIN")
             try:
-                found = [_load(connection, upload_id) for upload_id in dict.fromkeys(upload_ids)]
+                found = [load(connection, upload_id) for upload_id in dict.fromkeys(upload_ids)]
             finally:
                 connection.execute("COMMIT")
             return {upload.id: upload for upload in found if upload is not None}
@@ -145,22 +134,33 @@ class SqliteState:
         unless_referred: bool = False,
     ) -> Upload:
         """See `StateStore.commit`."""
-        committed = dataclasses.replace(upload, generation=upload.generation + 1)
 
         def job(connection: sqlite3.Connection) -> Upload:
             if unless_referred and _is_referred(connection, upload.id):
                 raise StaleGeneration(upload.id)
-            row = (*_to_row(committed), upload.id, upload.generation)
-            if connection.execute(_UPDATE, row).rowcount != 1:
-                raise StaleGeneration(upload.id)
-            if upload.is_partial and upload.is_unfinished:
-                connection.execute(_PUSH_FINALS, (upload.expires_at, upload.id))
+            committed = update(connection, upload)
             if upload.is_final and not upload.is_unfinished:
                 connection.execute("DELETE FROM part_refs WHERE final_id = ?", (upload.id,))
             _enqueue(connection, events)
             return committed
 
         return await self._write(job, durable=durable)
+
+    def load_now(self, upload_id: str) -> Upload | None:
+        """See `StateStore.load_now`."""
+        return self._now.load(upload_id)
+
+    def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
+        """See `StateStore.commit_now`."""
+        committed = self._now.commit(upload, is_new=is_new, durable=durable)
+        if self._now.wants_checkpoint:
+            self._checkpoint()
+        return committed
+
+    def _checkpoint(self) -> None:
+        if self._checkpoints is None:
+            self._checkpoints = Worker(self._connect, writes=False, name="tusd-py-checkpoints")
+        self._checkpoints.submit(checkpoint)
 
     async def delete(self, upload: Upload) -> None:
         """See `StateStore.delete`."""
@@ -184,13 +184,13 @@ class SqliteState:
 
     async def with_phase(self, phase: Phase, after: str, limit: int) -> list[Upload]:
         """See `StateStore.with_phase`."""
-        query = f"{_SELECT} WHERE phase = ? AND id > ? ORDER BY id LIMIT ?"
+        query = f"{SELECT} WHERE phase = ? AND id > ? ORDER BY id LIMIT ?"
         return await self._uploads(query, (phase.value, after, limit))
 
     async def unreleased(self, after: str, limit: int) -> list[Upload]:
         """See `StateStore.unreleased`."""
         query = (
-            f"{_SELECT} WHERE phase IN ('terminated', 'expired') AND released = 0 AND id > ? "
+            f"{SELECT} WHERE phase IN ('terminated', 'expired') AND released = 0 AND id > ? "
             "ORDER BY id LIMIT ?"
         )
         return await self._uploads(query, (after, limit))
@@ -209,7 +209,7 @@ class SqliteState:
 
     async def page(self, after: str, limit: int) -> list[Upload]:
         """See `StateStore.page`."""
-        return await self._uploads(f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return await self._uploads(f"{SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """See `StateStore.due_events`."""
@@ -282,7 +282,7 @@ class SqliteState:
 
     async def _uploads(self, query: str, values: tuple[Any, ...]) -> list[Upload]:
         return await self._read(
-            lambda connection: [_from_row(row) for row in connection.execute(query, values)]
+            lambda connection: [from_row(row) for row in connection.execute(query, values)]
         )
 
     async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
@@ -307,6 +307,18 @@ class SqliteState:
             connection.close()
             raise
         return connection
+
+
+def _make_folder(folder: Path) -> None:
+    """Makes a folder that outlives a loss of power, as its own entries do by SQLite's care."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -344,11 +356,6 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _load(connection: sqlite3.Connection, upload_id: str) -> Upload | None:
-    row = connection.execute(f"{_SELECT} WHERE id = ?", (upload_id,)).fetchone()
-    return None if row is None else _from_row(row)
-
-
 def _is_referred(connection: sqlite3.Connection, upload_id: str) -> bool:
     query = "SELECT 1 FROM part_refs WHERE part_id = ? LIMIT 1"
     return connection.execute(query, (upload_id,)).fetchone() is not None
@@ -371,31 +378,3 @@ def _to_event(row: tuple[Any, ...]) -> PendingEvent:
         metadata=metadata,
     )
     return PendingEvent(number=number, event=event, attempts=attempts)
-
-
-def _to_row(upload: Upload) -> tuple[Any, ...]:
-    values = {name: getattr(upload, name) for name in _COLUMNS}
-    values["phase"] = upload.phase.value
-    values["tail"] = upload.tail.value
-    values["concat"] = None if upload.concat is None else build_upload_concat(upload.concat)
-    values["parts"] = json.dumps(upload.parts) if upload.parts else None
-    values["released"] = int(upload.released)
-    values["reply"] = None if upload.reply is None else _build_reply(upload.reply)
-    return tuple(values.values())
-
-
-def _build_reply(reply: Reply) -> str:
-    # Of the application: its headers may be any kind of mapping.
-    return json.dumps({"status": reply.status, "headers": dict(reply.headers), "body": reply.body})
-
-
-def _from_row(row: tuple[Any, ...]) -> Upload:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    concat, parts, reply = values["concat"], values["parts"], values["reply"]
-    values["phase"] = Phase(values["phase"])
-    values["tail"] = Tail(values["tail"])
-    values["concat"] = None if concat is None else parse_upload_concat(concat)
-    values["parts"] = () if parts is None else tuple(json.loads(parts))
-    values["released"] = bool(values["released"])
-    values["reply"] = None if reply is None else Reply(**json.loads(reply))
-    return Upload(**values)

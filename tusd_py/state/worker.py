@@ -13,6 +13,7 @@ The rules:
 
 import asyncio
 import errno
+import logging
 import queue
 import sqlite3
 import threading
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from tusd_py.protocol.errors import StorageFailed, StorageFull
+
+logger = logging.getLogger("tusd_py")
 
 T = TypeVar("T")
 
@@ -85,6 +88,13 @@ class Worker:
         future: asyncio.Future[Any] = loop.create_future()
         self._jobs.put(_Job(job, durable, loop, future))
         return cast("T", await future)
+
+    def submit(self, job: Callable[[sqlite3.Connection], object]) -> None:
+        """As `run`, for a job that nobody waits for."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        future.add_done_callback(_report)
+        self._jobs.put(_Job(job, False, loop, future))
 
     async def close(self) -> None:
         """Ends the thread after what was submitted."""
@@ -161,6 +171,11 @@ class Worker:
         if durable is not self._durable:
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._durable = durable
+
+
+def _report(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled() and future.exception() is not None:
+        logger.warning("work on the state failed; it is tried again", exc_info=future.exception())
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:

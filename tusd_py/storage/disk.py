@@ -10,33 +10,25 @@ The rules:
 - Everything here blocks, so it runs in threads; a thread is always waited for.
 """
 
-import asyncio
 import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-import anyio
-import anyio.to_thread
-
-from tusd_py.body import Body, Received
 from tusd_py.protocol import abnf
-from tusd_py.protocol.checksum import Digest
-from tusd_py.protocol.errors import StorageFailed, StorageFull, StoredBytesLost
+from tusd_py.protocol.errors import StorageFailed, StoredBytesLost
 from tusd_py.protocol.upload import Tail, Upload
-from tusd_py.storage.interface import SyncFailed, Writer
+from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
 from tusd_py.storage.template import check_template, render, safe_path, with_id
+from tusd_py.storage.threads import fdatasync, in_thread, translated
+from tusd_py.storage.writer import DiskFile, DiskWriter
 
-T = TypeVar("T")
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _COPY_AT_ONCE = 1 << 30
 
 
@@ -63,36 +55,71 @@ class DiskStorage:
     async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
         """See `Storage.open`."""
         self._trust_unsynced = trust_unsynced
-        await _in_thread(partial(self._layout.open, instance, is_new=is_new))
+        await in_thread(partial(self._layout.open, instance, is_new=is_new))
 
     async def settle(self, upload: Upload) -> Upload:
         """See `Storage.settle`."""
-        return await _in_thread(self._settle, upload)
+        return await in_thread(self._settle, upload)
 
     @asynccontextmanager
     async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
-        opened: list[int] = []
+        file = DiskFile(self._layout.file(upload.id))
         try:
-            settled = await _in_thread(self._open_for_append, upload, opened)
-            yield DiskWriter(settled, opened[0], self._layout.file(upload.id).parent)
+            yield DiskWriter(await in_thread(self._open_for_append, upload, file), file)
         finally:
-            for descriptor in opened:
-                os.close(descriptor)
+            file.release()
+
+    def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
+        """See `Storage.put`."""
+        with translated():
+            return self._put(upload, data, durable=durable)
+
+    def _put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
+        is_new = not upload.placement
+        shard, path = self._layout.names(upload.id)
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        if is_new:
+            self._layout.make_shard(shard)
+            flags |= os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = os.open(path, flags, 0o644)
+        except OSError:
+            return None
+        try:
+            placement = _placement(descriptor, upload)
+            if placement is None or not _written(descriptor, upload.upload_offset, data):
+                return None
+            if durable:
+                fdatasync(descriptor)
+                self._layout.sync_folder(shard)
+            return placement
+        except BaseException:
+            if is_new:
+                os.unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def resting_path(self, upload: Upload) -> str | None:
+        """See `Storage.resting_path`."""
+        if upload.target or self._template or upload.is_partial:
+            return None
+        return self._layout.relative(upload.id)
 
     async def sync(self, upload: Upload) -> None:
         """See `Storage.sync`."""
-        await _in_thread(self._sync, upload)
+        await in_thread(self._sync, upload)
 
     async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
         """See `Storage.concatenate`."""
         stop = threading.Event()
         work = partial(self._concatenate, upload, parts, durable=durable, stop=stop)
-        return await _in_thread(work, on_cancel=stop.set)
+        return await in_thread(work, on_cancel=stop.set)
 
     async def finish(self, upload: Upload, *, durable: bool) -> str:
         """See `Storage.finish`."""
-        return await _in_thread(partial(self._finish, upload, durable=durable))
+        return await in_thread(partial(self._finish, upload, durable=durable))
 
     def locate(self, upload: Upload) -> Path:
         """See `Storage.locate`."""
@@ -100,16 +127,16 @@ class DiskStorage:
 
     async def has(self, upload: Upload) -> bool:
         """See `Storage.has`."""
-        return await _in_thread(self._has, upload, self.locate(upload))
+        return await in_thread(self._has, upload, self.locate(upload))
 
     async def take(self, upload: Upload, to: Path) -> None:
         """See `Storage.take`."""
-        if not await _in_thread(self._take, upload, to):
+        if not await in_thread(self._take, upload, to):
             raise FileExistsError(errno.EEXIST, "another file lies there", str(to))
 
     async def remove(self, upload: Upload) -> int:
         """See `Storage.remove`."""
-        return await _in_thread(self._remove, upload)
+        return await in_thread(self._remove, upload)
 
     async def copy_out(self, upload: Upload, to: "DiskStorage") -> None:
         """Copies as many bytes of an upload as are acknowledged to another place, synced.
@@ -117,35 +144,31 @@ class DiskStorage:
         Raises:
             StorageFailed: They are not here any more, or could not be written there.
         """
-        await _in_thread(self._copy_out, upload, to)
+        await in_thread(self._copy_out, upload, to)
 
     async def strays(self, older_than: float) -> AsyncIterator[str]:
         """See `Storage.strays`."""
-        for shard in await _in_thread(self._layout.shards):
-            for upload_id in await _in_thread(self._layout.strays, shard, older_than):
+        for shard in await in_thread(self._layout.shards):
+            for upload_id in await in_thread(self._layout.strays, shard, older_than):
                 yield upload_id
 
     async def quarantine(self, upload_id: str) -> int:
         """See `Storage.quarantine`."""
-        return await _in_thread(self._layout.quarantine, upload_id)
+        return await in_thread(self._layout.quarantine, upload_id)
 
     async def empty_quarantine(self, older_than: float, *, dry_run: bool = False) -> int:
         """See `Storage.empty_quarantine`."""
-        return await _in_thread(self._layout.empty_quarantine, older_than, dry_run)
+        return await in_thread(self._layout.empty_quarantine, older_than, dry_run)
 
-    def _open_for_append(self, upload: Upload, opened: list[int]) -> Upload:
-        """Opens and settles; the descriptor goes to `opened`, whatever becomes of the caller."""
-        path = self._layout.file(upload.id)
-        flags = os.O_WRONLY | os.O_CLOEXEC
+    def _open_for_append(self, upload: Upload, file: DiskFile) -> Upload:
         # Bytes that were acknowledged must be there; only an upload without any may begin anew.
         if upload.upload_offset == 0:
-            flags |= os.O_CREAT
-            self._layout.make_shard(path.parent)
+            self._layout.make_shard(str(file.path.parent))
         try:
-            opened.append(os.open(path, flags, 0o644))
+            descriptor = file.open(create=upload.upload_offset == 0)
         except FileNotFoundError as error:
             raise StoredBytesLost(upload.id) from error
-        return self._settle_file(upload, opened[0])
+        return self._settle_file(upload, descriptor)
 
     def _settle(self, upload: Upload) -> Upload:
         try:
@@ -188,7 +211,7 @@ class DiskStorage:
     def _sync(self, upload: Upload) -> None:
         descriptor = os.open(self._layout.file(upload.id), os.O_WRONLY | os.O_CLOEXEC)
         try:
-            _fdatasync(descriptor)
+            fdatasync(descriptor)
         finally:
             os.close(descriptor)
         self._layout.sync_folder(self._layout.file(upload.id).parent)
@@ -197,7 +220,7 @@ class DiskStorage:
         self, upload: Upload, parts: Sequence[Upload], *, durable: bool, stop: threading.Event
     ) -> str:
         path = self._layout.file(upload.id)
-        self._layout.make_shard(path.parent)
+        self._layout.make_shard(str(path.parent))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             offset = 0
@@ -205,7 +228,7 @@ class DiskStorage:
                 _copy_into(descriptor, offset, self.locate(part), part.upload_offset, stop)
                 offset += part.upload_offset
             if durable:
-                _fdatasync(descriptor)
+                fdatasync(descriptor)
             stat = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -217,7 +240,7 @@ class DiskStorage:
         if not wanted or upload.is_partial:
             if durable:
                 self._layout.sync_folder(source.parent)
-            return str(source.relative_to(self.directory))
+            return self._layout.relative(upload.id)
         for name in (safe_path(wanted), with_id(wanted, upload.id)):
             target = self._layout.files / name
             if self._layout.move(source, target, self._inode(upload), durable=durable):
@@ -251,7 +274,7 @@ class DiskStorage:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             _copy_into(descriptor, 0, source, upload.upload_offset, threading.Event())
-            _fdatasync(descriptor)
+            fdatasync(descriptor)
         finally:
             os.close(descriptor)
         self._layout.sync_folder(target.parent)
@@ -282,81 +305,25 @@ class DiskStorage:
         return freed
 
 
-class DiskWriter:
-    """A file that is open for an append; see `storage.interface.Writer`."""
-
-    def __init__(self, upload: Upload, descriptor: int, folder: Path) -> None:
-        self.upload = upload
-        self._descriptor = descriptor
-        self._unsynced_folder: Path | None = folder
-
-    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
-        """See `Writer.take`."""
-        with _translated():
-            offset = self.upload.upload_offset
-            return await body.save(self._descriptor, offset, at_most, digest)
-
-    async def size(self) -> int:
-        """See `Writer.size`."""
-        return (await _in_thread(os.fstat, self._descriptor)).st_size
-
-    async def sync(self) -> int:
-        """See `Writer.sync`."""
-        return await _in_thread(self._sync)
-
-    async def cut(self, offset: int) -> None:
-        """See `Writer.cut`."""
-        await _in_thread(os.ftruncate, self._descriptor, offset)
-
-    def _sync(self) -> int:
-        # The size is read before the sync: what is written meanwhile may not be on the disk yet.
-        size = os.fstat(self._descriptor).st_size
-        _fdatasync(self._descriptor)
-        if self._unsynced_folder is not None:
-            # The file may be new, and its name not on the disk yet.
-            Layout.sync_folder(self._unsynced_folder)
-            self._unsynced_folder = None
-        return size
+def _placement(descriptor: int, upload: Upload) -> str | None:
+    """Where a file lies, if it is just what the record of its upload says."""
+    stat = os.fstat(descriptor)
+    placement = f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
+    if upload.placement not in ("", placement) or stat.st_size != upload.upload_offset:
+        return None
+    return placement
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of the system become errors of ours, at the edge."""
+def _written(descriptor: int, offset: int, data: bytes) -> bool:
+    """Whether all of it was written; none of it is left otherwise."""
+    done = 0
     try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull from error
-        raise StorageFailed from error
-
-
-async def _in_thread(
-    call: Callable[..., T], *args: object, on_cancel: Callable[[], None] = lambda: None
-) -> T:
-    """Ends only when the thread has ended, also when it is cancelled: `on_cancel` hastens that."""
-    work = asyncio.ensure_future(anyio.to_thread.run_sync(call, *args))
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        # The shield keeps a cancel scope of anyio from cancelling again in every round.
-        with anyio.CancelScope(shield=cancelled is not None):
-            try:
-                await asyncio.wait({work})
-            except asyncio.CancelledError as error:
-                cancelled = error
-                on_cancel()
-    if cancelled is not None:
-        if not work.cancelled():
-            work.exception()
-        raise cancelled
-    with _translated():
-        return work.result()
-
-
-def _fdatasync(descriptor: int) -> None:
-    try:
-        os.fdatasync(descriptor)
-    except OSError as error:
-        raise SyncFailed from error
+        while done < len(data):
+            done += os.pwrite(descriptor, data[done:] if done else data, offset + done)
+    except OSError:
+        os.ftruncate(descriptor, offset)
+        return False
+    return True
 
 
 def _copy_into(descriptor: int, offset: int, part: Path, size: int, stop: threading.Event) -> None:

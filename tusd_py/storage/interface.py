@@ -94,6 +94,28 @@ class Storage(Protocol):
         """
         ...
 
+    def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
+        """Stores bytes at the offset of an upload, all or none; it blocks.
+
+        Args:
+            upload: The record as it was committed, or will be.
+            data: Not much.
+            durable: Whether everything up to their end must outlive a loss of power when this
+                returns.
+
+        Returns:
+            The placement; None, with nothing stored, if what lies there is not just what the record
+            says. Nothing may lie there for a record that has no placement.
+
+        Raises:
+            SyncFailed: They do not; a file that was made for them is gone again.
+        """
+        ...
+
+    def resting_path(self, upload: Upload) -> str | None:
+        """What `finish` would return, if it has nothing to move; None otherwise."""
+        ...
+
     async def sync(self, upload: Upload) -> None:
         """Lets everything up to the upload's offset outlive a loss of power.
 

@@ -32,12 +32,15 @@ class Layout:
         self.data = directory / "data"
         self.files = directory / "files"
         self._quarantine = directory / "quarantine"
-        self._shards: set[Path] = set()
+        self._data = str(self.data)
+        self._shards: set[str] = set()
 
     def open(self, instance: str, *, is_new: bool) -> None:
         """See `Storage.open`."""
         if is_new:
-            self.data.mkdir(parents=True, exist_ok=True)
+            self._make_folders(self.data, durable=True)
+            # Also if it was there: whoever made it may not have come to this.
+            self.sync_folder(self.data.parent)
         mark = self.data / _MARK
         # First the uploads: another process writes the mark before it takes any.
         has_uploads = self._has_uploads()
@@ -89,20 +92,28 @@ class Layout:
 
     def file(self, upload_id: str) -> Path:
         """Where the bytes of an upload are written."""
-        shard = hashlib.blake2b(upload_id.encode(), digest_size=2).hexdigest()[:3]
-        return self.data / shard / upload_id
+        return Path(self.names(upload_id)[1])
 
-    def make_shard(self, shard: Path) -> None:
+    def names(self, upload_id: str) -> tuple[str, str]:
+        """The shard, and the file in it, where the bytes of an upload are written."""
+        shard = f"{self._data}/{_shard(upload_id)}"
+        return shard, f"{shard}/{upload_id}"
+
+    def relative(self, upload_id: str) -> str:
+        """As `file`, below the directory."""
+        return f"{self.data.name}/{_shard(upload_id)}/{upload_id}"
+
+    def make_shard(self, shard: str) -> None:
         """Makes a shard, durably; it is there for good then."""
         if shard in self._shards:
             return
-        shard.mkdir(exist_ok=True)
+        Path(shard).mkdir(exist_ok=True)
         # Also if it was there: whoever made it may not have come to this.
         self.sync_folder(self.data)
         self._shards.add(shard)
 
     @staticmethod
-    def sync_folder(folder: Path) -> None:
+    def sync_folder(folder: Path | str) -> None:
         """Lets the entries of a folder outlive a loss of power.
 
         Raises:
@@ -192,6 +203,10 @@ class Layout:
                 if not dry_run:
                     path.unlink(missing_ok=True)
         return freed
+
+
+def _shard(upload_id: str) -> str:
+    return hashlib.blake2b(upload_id.encode(), digest_size=2).hexdigest()[:3]
 
 
 def is_file(path: Path, inode: tuple[int, int] | None) -> bool:

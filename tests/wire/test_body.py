@@ -1,0 +1,243 @@
+"""A body straight from its socket: every byte lands once, at its place, whatever ends it."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.wire.loopback import (
+    KIB,
+    MIB,
+    OPTIONS,
+    Exchange,
+    patch,
+    pattern,
+    serving,
+    store,
+    until,
+)
+from tusd_py.body import EndedBy, Received
+from tusd_py.wire import body as wire_body
+
+pytestmark = pytest.mark.anyio
+
+SIZES = [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 256 * KIB, MIB - 1, MIB, 5 * MIB + 17]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_body_at_once(tmp_path: Path, size: int) -> None:
+    """The sizes lie around every constant of the code; the next request follows directly."""
+    content = pattern(size)
+    async with serving(tmp_path) as server:
+        client = await server.client()
+        for _ in range(3):
+            await client.send(patch(size) + content + OPTIONS)
+            assert (await client.answer()).endswith(b"\r\n\r\n%d end" % size)
+            exchange = server.exchanges[-1 if server.last.scope["method"] == "PATCH" else -2]
+            assert exchange.disk.content == content
+            assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1400, 64 * KIB, 300_000])
+async def test_a_body_in_pieces(tmp_path: Path, piece: int) -> None:
+    """How the network cuts a body must not show in the file."""
+    content = pattern(min(5 * MIB + 17, piece * 400))
+    async with serving(tmp_path) as server:
+        client = await server.patching(len(content))
+        for number, at in enumerate(range(0, len(content), piece)):
+            await client.send(content[at : at + piece])
+            if number % 50 == 0:
+                await asyncio.sleep(0.03)  # long enough that a burst runs dry
+        assert (await client.answer()).endswith(b"%d end" % len(content))
+        assert server.last.disk.content == content
+
+
+async def test_a_slow_client_has_no_open_file_and_no_thread(tmp_path: Path) -> None:
+    """Ten thousand of them would take all descriptors; what came is on the disk all the same."""
+    async with serving(tmp_path) as server:
+        client = await server.patching(100, b"slow")
+        disk = server.last.disk
+        await until(lambda: disk.content == b"slow")
+        await until(lambda: not disk.is_open)
+        await client.send(b"er")
+        await until(lambda: disk.content == b"slower" and not disk.is_open)
+        assert disk.opened == 2
+        await client.send(b"!" * 94)
+        assert (await client.answer()).endswith(b"100 end")
+        assert disk.content == b"slower" + b"!" * 94
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_small_body_is_handed_over_if_it_is_whole(tmp_path: Path, is_whole: bool) -> None:
+    """A file of 16 KiB costs no thread; one that is still coming must not be taken for whole."""
+    taken: list[bytes | None] = []
+
+    async def whole(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        taken.append(exchange.body.whole())
+        if taken[-1] is None:
+            await store(exchange)
+        else:
+            await exchange.answer(200, b"whole")
+
+    content = pattern(16 * KIB)
+    async with serving(tmp_path, whole) as server:
+        client = await server.patching(len(content), content if is_whole else content[:-1])
+        if is_whole:
+            assert (await client.answer()).endswith(b"whole")
+            assert taken == [content]
+            return
+        await until(lambda: taken == [None])
+        await client.send(content[-1:] + OPTIONS)
+        assert (await client.answer()).endswith(b"%d end" % len(content))
+        assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_large_body_is_not_handed_over(tmp_path: Path) -> None:
+    """It would lie in memory twice."""
+    size = wire_body.WHOLE + 1
+
+    async def whole(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        while not exchange.body.is_ended:
+            await asyncio.sleep(0.001)
+        assert exchange.body.whole() is None
+        await store(exchange)
+
+    async with serving(tmp_path, whole) as server:
+        client = await server.patching(size, pattern(size))
+        assert (await client.answer()).endswith(b"%d end" % size)
+        assert server.last.disk.content == pattern(size)
+
+
+async def test_fill_takes_what_is_there(tmp_path: Path) -> None:
+    """For storage that wants bytes in memory."""
+    got = bytearray()
+
+    async def fill(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        buffer = memoryview(bytearray(100_000))
+        while count := await exchange.body.fill(buffer):
+            got.extend(buffer[:count])
+        await exchange.answer(200, b"%d" % len(got))
+
+    content = pattern(3 * MIB + 5)
+    async with serving(tmp_path, fill) as server:
+        client = await server.client()
+        await client.send(patch(len(content)) + content + OPTIONS)
+        assert (await client.answer()).endswith(b"\r\n\r\n%d" % len(content))
+        assert got == content
+        assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize(
+    ("size", "at_most", "ended"), [(10, 100, True), (MIB, 2 * MIB, True), (5 * MIB, MIB, False)]
+)
+@pytest.mark.parametrize("spread", [False, True])
+async def test_drop(tmp_path: Path, size: int, at_most: int, ended: bool, spread: bool) -> None:
+    """A refused body is read a little, so that the answer arrives; what is behind it is not."""
+    found: list[bool] = []
+
+    async def drop(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        found.append(await exchange.body.drop(at_most, 1.0, spread=spread))
+        await exchange.answer(409, Connection="keep-alive" if found[0] else "close")
+
+    async with serving(tmp_path, drop) as server:
+        client = await server.client()
+        sending = asyncio.create_task(client.send(patch(size) + pattern(size) + OPTIONS))
+        assert (await client.answer()).startswith(b"HTTP/1.1 409 ")
+        assert found == [ended]
+        if ended:
+            await sending
+            assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+        else:
+            await asyncio.wait({sending})
+            sending.exception()
+
+
+async def test_drop_is_bounded_in_time(tmp_path: Path) -> None:
+    """A byte now and then would keep the connection for ever."""
+
+    async def drop(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        assert not await exchange.body.drop(1000, 0.2)
+        await exchange.answer(409, Connection="close")
+
+    async with serving(tmp_path, drop) as server:
+        client = await server.patching(1000, b"x")
+        assert (await client.answer()).startswith(b"HTTP/1.1 409 ")
+        assert await client.rest() == b""
+
+
+@pytest.mark.parametrize("at_most", [0, 5, 100_000, 2 * MIB])
+@pytest.mark.parametrize("over", [1, 3 * MIB])
+async def test_more_than_may_be_taken(tmp_path: Path, at_most: int, over: int) -> None:
+    """Not a byte above the limit is written, also when it comes fast."""
+
+    async def limited(exchange: Exchange) -> None:
+        received = await exchange.save(at_most)
+        assert exchange.body is not None
+        await exchange.body.drop(8 * MIB, 10.0)
+        await exchange.answer(413, received.ended_by.value.encode())
+
+    content = pattern(at_most + over)
+    async with serving(tmp_path, limited) as server:
+        client = await server.client()
+        await client.send(patch(len(content)) + content + OPTIONS)
+        assert (await client.answer()).endswith(b"\r\n\r\nlimit")
+        assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+        assert server.exchanges[0].received == Received(count=at_most, ended_by=EndedBy.LIMIT)
+        assert server.exchanges[0].disk.content == content[:at_most]
+
+
+@pytest.mark.parametrize("size", [3, 100_000, 4 * MIB + 3])
+async def test_a_digest_is_of_the_same_bytes(tmp_path: Path, size: int) -> None:
+    """In the same pass: a second one over the file would double the cost."""
+    digest = hashlib.sha1(usedforsecurity=False)
+
+    async def digested(exchange: Exchange) -> None:
+        await exchange.save(digest=digest)
+        await exchange.answer()
+
+    content = pattern(size)
+    async with serving(tmp_path, digested) as server:
+        client = await server.patching(size)
+        for at in range(0, size, 700_001):
+            await client.send(content[at : at + 700_001])
+            await asyncio.sleep(0.03)
+        await client.answer()
+        assert server.last.disk.content == content
+    assert digest.digest() == hashlib.sha1(content, usedforsecurity=False).digest()
+
+
+async def test_a_silent_client_is_let_go(tmp_path: Path) -> None:
+    """And what it sent before is kept."""
+    async with serving(tmp_path, idle_timeout=0.5, slowest_speed=0.0) as server:
+        client = await server.patching(100, b"hello")
+        assert (await client.answer()).endswith(b"5 idle")
+        assert server.last.disk.content == b"hello"
+
+
+async def test_a_client_that_is_too_slow_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no upload; one above the limit goes on."""
+    monkeypatch.setattr(wire_body, "_SPEED_WINDOW", 1.5)
+    async with serving(tmp_path, idle_timeout=30.0, slowest_speed=2000.0) as server:
+        slow, fast = await server.patching(1 * MIB), await server.patching(1 * MIB)
+
+        async def trickle() -> None:
+            while True:
+                await slow.send(b"x")
+                await fast.send(b"x" * 1000)
+                await asyncio.sleep(0.05)
+
+        trickling = asyncio.create_task(trickle())
+        assert (await slow.answer()).endswith(b" too slow")
+        trickling.cancel()
+        received = server.exchanges[0].received
+        assert received is not None
+        assert server.exchanges[0].disk.content == b"x" * received.count
+        assert server.exchanges[1].received is None

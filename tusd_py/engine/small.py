@@ -1,0 +1,261 @@
+"""A small body that is in memory already: stored and committed in one step, or left to others.
+
+The rules:
+- Whatever is not just as usual, a refusal included, is left to the long way, which knows what to
+  do; nothing was changed then. So a checksum is verified before anything is written, and no record
+  has to be sealed.
+- The bytes come first, then the one commit that tells of them. A process that is killed in between
+  leaves bytes beyond the offset, or a file that no record knows: neither was acknowledged. Bytes
+  behind an open tail came in order and count; behind any other they are cut, and the file is swept.
+  Nobody sets it aside too early, since its lock is held.
+- A file that is new to its record is made anew: it is never one that somebody else has made.
+- Where the last byte leaves nothing to ask, to move or to assemble, that commit says `complete`.
+  The bytes and their name are synced before it where that is promised, and it is durable then.
+- It is done on the event loop while the disk is quick (`services.Pace`): a hop to a thread and back
+  costs more than all of it. While the disk is not, it is done in threads.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tusd_py.body import EndedBy, File, Reason, Received
+from tusd_py.engine.finish import asks, fall_back, finish
+from tusd_py.engine.services import Fsync, Services, to_the_end
+from tusd_py.hooks.events import BytesReceived, UploadCreated, UploadFinished
+from tusd_py.protocol import decide
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.commands import Append
+from tusd_py.protocol.errors import TusError, UploadExists, UploadLocked
+from tusd_py.protocol.upload import Phase, Tail, Upload, changed
+from tusd_py.state.interface import NotNow
+from tusd_py.storage.interface import SyncFailed
+
+
+class Unusual(Exception):
+    """The long way has to be gone; nothing was changed."""
+
+
+class Memory:
+    """A body that was taken whole; see `body.Body`."""
+
+    def __init__(self, data: bytes, trailers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.data = data
+        self.trailers = trailers
+        self.interrupted_by: Reason | None = None
+
+    def whole(self) -> bytes | None:
+        """See `Body.whole`: it was handed over once."""
+        return None
+
+    def interrupt(self, reason: Reason) -> None:
+        """See `Body.interrupt`: all of it is here, so nobody waits for long."""
+        self.interrupted_by = self.interrupted_by or reason
+
+    async def save(
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        """See `Body.save`."""
+        data = memoryview(self.data)[:at_most]
+        if digest is not None:
+            digest.update(data)
+
+        def write() -> None:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(file.descriptor(), data[done:], offset + done)
+
+        await to_the_end(asyncio.to_thread(write), lambda: None)
+        ended_by = EndedBy.END if len(data) == len(self.data) else EndedBy.LIMIT
+        return Received(count=len(data), ended_by=ended_by)
+
+    async def fill(self, buffer: memoryview) -> int:
+        """See `Body.fill`."""
+        count = min(len(buffer), len(self.data))
+        buffer[:count], self.data = self.data[:count], self.data[count:]
+        return count
+
+
+async def append_small(services: Services, command: Append, body: Memory) -> Upload | None:
+    """As `append`, for a body that is in memory; None if the long way has to be gone.
+
+    Raises:
+        StorageFailed: The record could not be committed, or its bytes not be synced.
+    """
+    try:
+        async with services.locks.attempt(command.upload_id):
+            found = await _load(services, command.upload_id)
+            plan = _planned(services, command, body, found)
+            try:
+                after = await _carry_out(services, plan, body.data, is_new=False)
+            except SyncFailed:
+                await to_the_end(fall_back(services, found), lambda: None)
+                raise
+            return await _ended(services, after, len(body.data))
+    except (UploadLocked, Unusual):
+        return None
+
+
+async def create_small(
+    services: Services, upload: Upload, command: Append, body: Memory
+) -> Upload | None:
+    """As `append_small`, for an upload that has no record yet."""
+    try:
+        async with services.locks.attempt(upload.id):
+            plan = _planned(services, command, body, upload)
+            after = await _carry_out(services, plan, body.data, is_new=True)
+            services.observe(UploadCreated(upload_id=upload.id))
+            return await _ended(services, after, len(body.data))
+    except (UploadLocked, Unusual):
+        return None
+
+
+async def insert_small(services: Services, upload: Upload) -> Upload:
+    """The record of a new upload, committed."""
+    durable = services.fsync is Fsync.ALWAYS
+    begun = time.perf_counter()
+    if services.pace.is_quick(durable=durable):
+        try:
+            inserted = services.state.commit_now(upload, is_new=True, durable=durable)
+        except NotNow:
+            pass
+        else:
+            services.pace.took(time.perf_counter() - begun, durable=durable)
+            return inserted
+    return await services.state.insert(upload, durable=durable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be stored and committed.
+
+    Attributes:
+        before: The record as it is.
+        begun: The record as it is to be committed, but for `changes` and its placement.
+        changes: What the bytes bring.
+        sync: Whether the bytes must outlive a loss of power before the commit.
+        durable: Whether the commit must.
+    """
+
+    before: Upload
+    begun: Upload
+    changes: dict[str, object]
+    sync: bool
+    durable: bool
+
+
+async def _load(services: Services, upload_id: str) -> Upload:
+    found: Upload | None
+    try:
+        if not services.pace.is_quick(durable=False):
+            raise NotNow
+        found = services.state.load_now(upload_id)
+    except NotNow:
+        found = await services.state.load(upload_id)
+    if found is None:
+        raise Unusual
+    return found
+
+
+def _planned(services: Services, command: Append, body: Memory, upload: Upload) -> _Plan:
+    if upload.phase is not Phase.RECEIVING or upload.is_final:
+        raise Unusual
+    try:
+        plan = decide.append(command, upload, services.limits, services.clock())
+    except TusError as error:
+        # The record may not know yet what lies in storage.
+        raise Unusual from error
+    count = len(body.data)
+    if count > plan.at_most or command.content.length not in (None, count):
+        raise Unusual
+    if not _is_verified(command, body):
+        raise Unusual
+    begun = plan.upload
+    offset = begun.upload_offset + count
+    last = offset == begun.upload_length
+    always = services.fsync is Fsync.ALWAYS
+    sync = always or (last and services.fsync is Fsync.COMPLETE)
+    path = services.storage.resting_path(begun) if last and not asks(services, begun) else None
+    changes: dict[str, object] = {
+        "upload_offset": offset,
+        "synced_offset": offset if sync else begun.synced_offset,
+        "tail": Tail.OPEN,
+        "path": path,
+        "phase": _phase(last=last, path=path),
+    }
+    return _Plan(
+        before=upload,
+        begun=begun,
+        changes=changes,
+        sync=sync,
+        durable=always or (sync and (path is not None or services.moves(begun))),
+    )
+
+
+async def _carry_out(services: Services, plan: _Plan, data: bytes, *, is_new: bool) -> Upload:
+    if not services.pace.is_quick(durable=plan.sync):
+        return await to_the_end(_apart(services, plan, data, is_new=is_new), lambda: None)
+    begun = time.perf_counter()
+    after = _put(services, plan, data)
+    try:
+        committed = services.state.commit_now(after, is_new=is_new, durable=plan.durable)
+    except (NotNow, UploadExists):
+        return await to_the_end(_commit(services, plan, after, is_new=is_new), lambda: None)
+    services.pace.took(time.perf_counter() - begun, durable=plan.sync)
+    return committed
+
+
+async def _apart(services: Services, plan: _Plan, data: bytes, *, is_new: bool) -> Upload:
+    after = await asyncio.to_thread(_put_apart, services, plan, data)
+    return await _commit(services, plan, after, is_new=is_new)
+
+
+def _put_apart(services: Services, plan: _Plan, data: bytes) -> Upload:
+    begun = time.perf_counter()
+    after = _put(services, plan, data)
+    services.pace.took(time.perf_counter() - begun, durable=plan.sync)
+    return after
+
+
+def _put(services: Services, plan: _Plan, data: bytes) -> Upload:
+    placement = services.storage.put(plan.before, data, durable=plan.sync)
+    if placement is None:
+        raise Unusual
+    return changed(plan.begun, placement=placement, **plan.changes)
+
+
+async def _commit(services: Services, plan: _Plan, after: Upload, *, is_new: bool) -> Upload:
+    if not is_new:
+        return await services.state.commit(after, durable=plan.durable)
+    try:
+        return await services.state.insert(after, durable=plan.durable)
+    except TusError:
+        # The file was made here, under the lock, and no record knows it.
+        await services.storage.remove(after)
+        raise
+
+
+def _phase(*, last: bool, path: str | None) -> Phase:
+    if not last:
+        return Phase.RECEIVING
+    return Phase.FINISHING if path is None else Phase.COMPLETE
+
+
+def _is_verified(command: Append, body: Memory) -> bool:
+    digests = command.content.start_digests()
+    if digests is None:
+        return True
+    digests.update(body.data)
+    return command.content.refusal(digests, body.trailers) is None
+
+
+async def _ended(services: Services, after: Upload, count: int) -> Upload:
+    services.observe(BytesReceived(upload_id=after.id, count=count))
+    services.note_unsynced(after)
+    if after.phase is Phase.COMPLETE:
+        services.observe(UploadFinished(upload_id=after.id))
+    if after.phase is Phase.FINISHING:
+        return await to_the_end(finish(services, after), lambda: None)
+    return after

@@ -1,0 +1,128 @@
+"""A file that is open for an append.
+
+The rules:
+- The descriptor belongs to whoever takes the body, one thread at a time. Whoever looks at the file
+  meanwhile (`size`, `sync`) opens it by its path.
+- A file is known by its inode: where another one has taken its path, the bytes that were
+  acknowledged are not there, and nothing is written.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tusd_py.body import Body, Received
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.errors import StoredBytesLost
+from tusd_py.protocol.upload import Upload
+from tusd_py.storage.layout import Layout
+from tusd_py.storage.threads import fdatasync, in_thread, translated
+
+
+class DiskFile:
+    """See `tusd_py.body.File`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._inode: tuple[int, int] | None = None
+        self._descriptor: int | None = None
+
+    def open(self, *, create: bool) -> int:
+        """The descriptor, from the first time on."""
+        flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._descriptor = os.open(self.path, flags, 0o644)
+        self._inode = _inode(self._descriptor)
+        return self._descriptor
+
+    def descriptor(self) -> int:
+        """See `File.descriptor`."""
+        if self._descriptor is None:
+            self._descriptor = self.another()
+        return self._descriptor
+
+    def release(self) -> None:
+        """See `File.release`."""
+        # Forgotten first: its number may be another file's as soon as it is closed.
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def another(self) -> int:
+        """A descriptor of the same file for the caller, who closes it; from any thread.
+
+        Raises:
+            FileNotFoundError: The file, or its name, is another one's now.
+        """
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        if _inode(descriptor) != self._inode:
+            os.close(descriptor)
+            raise FileNotFoundError(errno.ENOENT, "another file lies there", str(self.path))
+        return descriptor
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """As `another`, for the length of a `with` block."""
+        descriptor = self.another()
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _inode(descriptor: int) -> tuple[int, int]:
+    stat = os.fstat(descriptor)
+    return stat.st_dev, stat.st_ino
+
+
+class DiskWriter:
+    """See `storage.interface.Writer`."""
+
+    def __init__(self, upload: Upload, file: DiskFile) -> None:
+        self.upload = upload
+        self._file = file
+        self._is_name_synced = False
+
+    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
+        """See `Writer.take`."""
+        with translated(), self._lost():
+            return await body.save(self._file, self.upload.upload_offset, at_most, digest)
+
+    async def size(self) -> int:
+        """See `Writer.size`."""
+        return await in_thread(self._size)
+
+    async def sync(self) -> int:
+        """See `Writer.sync`."""
+        return await in_thread(self._sync)
+
+    async def cut(self, offset: int) -> None:
+        """See `Writer.cut`."""
+        await in_thread(self._cut, offset)
+
+    def _size(self) -> int:
+        with self._lost(), self._file.opened() as descriptor:
+            return os.fstat(descriptor).st_size
+
+    def _cut(self, offset: int) -> None:
+        with self._lost(), self._file.opened() as descriptor:
+            os.ftruncate(descriptor, offset)
+
+    def _sync(self) -> int:
+        with self._lost(), self._file.opened() as descriptor:
+            # The size is read before the sync: what is written meanwhile may not be on the disk.
+            size = os.fstat(descriptor).st_size
+            fdatasync(descriptor)
+        if not self._is_name_synced:
+            # The file may be new, and its name not on the disk yet.
+            Layout.sync_folder(self._file.path.parent)
+            self._is_name_synced = True
+        return size
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StoredBytesLost(self.upload.id) from error

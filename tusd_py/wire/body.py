@@ -1,0 +1,443 @@
+"""The body of a request straight from its socket; see `tusd_py.body.Body`.
+
+The rules:
+- Once a body of known length is asked for, the parser steps aside: the body counts its bytes
+  itself, and gives the connection back with the last one. What came behind it is the next request.
+- Fast: as long as the socket keeps filling, nothing is read on the event loop, and a thread moves
+  the bytes; see `wire.bursts`. Only the body lets the loop read again.
+- Slow: what trickles in is gathered in memory, a few KiB for at most a second or so. One thread
+  writes what is due of all bodies, one behind the other, and closes their files: a slow client owns
+  a socket and a small buffer.
+- One thread at a time writes for a body, and `save` never ends before it has.
+- What has reached the server when somebody interrupts is taken as well, for some milliseconds: a
+  client that lost its connection asks with HEAD at once, while its last bytes are still in line.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import anyio
+
+from tusd_py.body import Digest, EndedBy, File, Reason, Received
+from tusd_py.wire.bursts import Burst
+from tusd_py.wire.workshop import Workshop
+
+WHOLE = 64 << 10
+"""Bytes of a body that is handed over in one piece, if it is there in time."""
+
+_WORTH_A_BURST = 64 << 10
+_FAST_WITHIN = 0.02
+_WORTH_A_WRITE = 4 << 10
+_GATHER_FOR = 1.0
+_MOST_PENDING = 1 << 20
+_LAST_CALL = 0.02
+_SPEED_WINDOW = 30.0
+
+
+class Source(Protocol):
+    """What a body needs of the request that it belongs to, and of its connection."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the parser has seen the end of this body."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that were read and not taken."""
+        ...
+
+    def take_over(self, body: "SocketBody") -> tuple[bytearray, bool]:
+        """Gives what was read so far, and every later byte to `body.feed`.
+
+        Returns:
+            The bytes, and whether the client is gone.
+        """
+        ...
+
+    def give_back(self, rest: bytes) -> None:
+        """Reads requests again, from `rest` on."""
+        ...
+
+    def pause(self) -> None:
+        """Reads nothing until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Reads again, unless the socket is borrowed."""
+        ...
+
+    def borrow(self) -> int | None:
+        """Lets nobody else read: a duplicate of the socket's descriptor, None if it is closed."""
+        ...
+
+    def restore(self) -> None:
+        """Ends what `borrow` began; reads again."""
+        ...
+
+
+class SocketBody:
+    """A body whose length is known; see the rules above.
+
+    Args:
+        source: The request.
+        length: Bytes of the body.
+        workshop: Shared by all bodies of a server.
+        idle_timeout: Seconds without a byte after which the body ends.
+        slowest_speed: Bytes per second, on average over half a minute, below which it ends.
+    """
+
+    __slots__ = (
+        "_burst",
+        "_came",
+        "_count",
+        "_digest",
+        "_ended",
+        "_error",
+        "_file",
+        "_first",
+        "_idle_timeout",
+        "_is_last_call",
+        "_is_open",
+        "_last",
+        "_left",
+        "_offset",
+        "_pending",
+        "_room",
+        "_slowest_speed",
+        "_source",
+        "_waiter",
+        "_wanted",
+        "_window",
+        "_workshop",
+        "interrupted_by",
+        "is_begun",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        length: int,
+        workshop: Workshop,
+        *,
+        idle_timeout: float,
+        slowest_speed: float,
+    ) -> None:
+        self._source = source
+        self._workshop = workshop
+        self._idle_timeout = idle_timeout
+        self._slowest_speed = slowest_speed
+        self._left = length
+        self._pending = bytearray()
+        self._came = 0
+        self._ended: EndedBy | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._wanted = 1
+        self._first = self._last = 0.0
+        self._window = (0.0, 0)
+        self._burst: Burst | None = None
+        self._error: Exception | None = None
+        self._file: File | None = None
+        self._is_open = False
+        self._digest: Digest | None = None
+        self._offset = self._count = self._room = 0
+        self._is_last_call = False
+        self.interrupted_by: Reason | None = None
+        self.is_begun = False
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more comes from the client."""
+        if self.is_begun:
+            return self._ended in (EndedBy.END, EndedBy.DISCONNECT)
+        return self._source.is_whole
+
+    @property
+    def trailers(self) -> Sequence[tuple[bytes, bytes]]:
+        """See `Body.trailers`: a body of known length has none."""
+        return ()
+
+    def interrupt(self, reason: Reason) -> None:
+        """See `Body.interrupt`."""
+        if self.interrupted_by is None:
+            self.interrupted_by = reason
+        if self._burst is not None:
+            self._burst.stop = True
+        self._wake()
+
+    def whole(self) -> bytes | None:
+        """See `Body.whole`."""
+        source = self._source
+        if self.is_begun or not source.is_whole or source.waiting > WHOLE:
+            return None
+        self._begin()
+        data, self._pending = bytes(self._pending), bytearray()
+        return data
+
+    async def save(
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        """See `Body.save`."""
+        self._begin()
+        self._file, self._offset, self._digest, self._room = file, offset, digest, at_most
+        self._is_open = True
+        self._workshop.add(self)
+        try:
+            while (ended_by := self._why_ended()) is None:
+                await self._until_due()
+                if self.interrupted_by is not None and not self._is_last_call:
+                    await self._last_call()
+                # What came behind bytes that could not be written is not written in their place.
+                if self._pending and self._room and self._error is None:
+                    await self._write()
+                if self._error is not None:
+                    raise self._error
+            return Received(count=self._count, ended_by=ended_by)
+        finally:
+            self._workshop.discard(self)
+            await self._until_still()
+            self._file = None
+
+    async def fill(self, buffer: memoryview) -> int:
+        """See `Body.fill`."""
+        self._begin()
+        self._workshop.add(self)
+        try:
+            await self._until(1)
+        finally:
+            self._workshop.discard(self)
+        count = min(len(buffer), len(self._pending))
+        buffer[:count] = self._pending[:count]
+        del self._pending[:count]
+        self._source.resume()
+        return count
+
+    async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
+        """Reads and forgets what still comes.
+
+        Args:
+            at_most: Bytes.
+            within: Seconds.
+            spread: Whether to read slowly enough that these bytes last for these seconds.
+
+        Returns:
+            Whether the body has ended.
+        """
+        self._begin()
+        dropped = self._forget()
+        with anyio.move_on_after(within):
+            while self._ended is None and dropped <= at_most:
+                self._source.resume()
+                await self._wait(1)
+                count = self._forget()
+                dropped += count
+                if spread and self._ended is None:
+                    self._source.pause()
+                    await asyncio.sleep(within * count / at_most)
+        return self.is_ended
+
+    def feed(self, data: bytes) -> None:
+        """On the loop: bytes of the client, of this body and perhaps of what follows it."""
+        mine = data if len(data) <= self._left else data[: self._left]
+        now = self._workshop.loop.time()
+        if not self._pending:
+            self._first = now
+        self._last = now
+        self._pending += mine
+        self._came += len(mine)
+        self._left -= len(mine)
+        if not self._left:
+            self._end(EndedBy.END)
+            self._source.give_back(data[len(mine) :])
+        elif len(self._pending) >= _MOST_PENDING:
+            self._source.pause()
+        if len(self._pending) >= self._wanted:
+            self._wake()
+
+    def lost(self) -> None:
+        """On the loop: the client is gone."""
+        self._end(EndedBy.DISCONNECT)
+        if self._burst is not None:
+            self._burst.stop = True
+
+    def look_after(self, now: float) -> Burst | None:
+        """Now and then: what a thread is to do for this body, if its client is slow.
+
+        Args:
+            now: Of the event loop's clock.
+        """
+        since, before = self._window
+        if self._burst is not None:
+            # The disk is slow, or the client fast.
+            self._last, self._window = now, (now, self._came)
+        elif now - self._last > self._idle_timeout:
+            self._end(EndedBy.IDLE)
+        elif now - since >= _SPEED_WINDOW:
+            if self._came - before < self._slowest_speed * (now - since):
+                self._end(EndedBy.TOO_SLOW)
+            self._window = (now, self._came)
+        if not self._is_due(now):
+            return None
+        burst = self._begin_burst()
+        burst.releases()
+        self._is_open = False
+        return burst
+
+    def _is_due(self, now: float) -> bool:
+        if self._file is None or self._burst is not None:
+            return False
+        if self._waiter is None or self._waiter.done():
+            return False
+        if self._pending:
+            return len(self._pending) >= _WORTH_A_WRITE or now - self._first >= _GATHER_FOR
+        return self._is_open and now - self._last >= _GATHER_FOR
+
+    def settle(self, burst: Burst) -> None:
+        """On the loop, when a thread has done what `look_after` asked for."""
+        self._book(burst)
+        self._wake()
+
+    def _begin(self) -> None:
+        """Takes what came, and from now on all that comes."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self._pending, is_lost = self._source.take_over(self)
+        self._came = len(self._pending)
+        self._left -= self._came
+        self._first = self._last = now = self._workshop.loop.time()
+        self._window = (now, self._came)
+        if not self._left:
+            self._ended = EndedBy.END
+        elif is_lost:
+            self._ended = EndedBy.DISCONNECT
+
+    def _why_ended(self) -> EndedBy | None:
+        if self._pending or (not self._room and self._left):
+            return None if self._room else EndedBy.LIMIT
+        if self._ended is None and self.interrupted_by is not None and self._is_last_call:
+            return EndedBy.INTERRUPTED
+        return self._ended
+
+    def _forget(self) -> int:
+        count = len(self._pending)
+        self._pending.clear()
+        return count
+
+    async def _write(self) -> None:
+        """Writes what is pending, and goes on from the socket if that is fast."""
+        is_fast = self._is_fast()
+        burst = self._begin_burst()
+        self._is_open = True
+        room = min(self._left, self._room - len(burst.head))
+        borrowed = self._source.borrow() if is_fast and room else None
+        if borrowed is not None:
+            burst.reads(borrowed, room, self._workshop.threads)
+        try:
+            await _ended(self._workshop.run(burst), burst)
+        finally:
+            self._book(burst)
+            if borrowed is not None:
+                self._source.restore()
+            elif self._ended is None and not self._is_last_call:
+                self._source.resume()
+
+    def _is_fast(self) -> bool:
+        return (
+            len(self._pending) >= _WORTH_A_BURST
+            and self._last - self._first < _FAST_WITHIN
+            and self._ended is None
+            and self.interrupted_by is None
+        )
+
+    def _begin_burst(self) -> Burst:
+        assert self._file is not None, "it is being saved"
+        head = self._pending
+        self._pending = head[self._room :] if len(head) > self._room else bytearray()
+        del head[self._room :]
+        self._burst = Burst(self._file, self._offset, head, self._digest)
+        return self._burst
+
+    def _book(self, burst: Burst) -> None:
+        """What a thread has done counts."""
+        self._burst = None
+        self._offset += burst.written
+        self._count += burst.written
+        self._room -= burst.written
+        self._came += burst.taken
+        self._left -= burst.taken
+        self._error = burst.error
+        if burst.taken:
+            self._last = self._workshop.loop.time()
+        if burst.taken and not self._left:
+            self._ended = EndedBy.END
+            self._source.give_back(b"")
+        elif burst.is_lost:
+            self._end(EndedBy.DISCONNECT)
+
+    async def _until_due(self) -> None:
+        """Until there is something worth a thread, or nothing more comes."""
+        await self._until(min(_WORTH_A_BURST, self._room))
+
+    async def _until(self, wanted: int) -> None:
+        while self._burst is not None or not (
+            len(self._pending) >= wanted
+            or self._ended is not None
+            or self.interrupted_by is not None
+            or self._error is not None
+        ):
+            await self._wait(wanted)
+
+    async def _last_call(self) -> None:
+        with anyio.move_on_after(_LAST_CALL):
+            while self._ended is None:
+                await self._wait(_MOST_PENDING)
+        # A client that sends on would hold the lock.
+        self._source.pause()
+        self._is_last_call = True
+        await self._until_still()
+
+    async def _until_still(self) -> None:
+        """Until no thread works for this body, whatever happens."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._burst is not None:
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._wait(_MOST_PENDING)
+                except asyncio.CancelledError as error:  # of a task, which knows of no shield
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _wait(self, wanted: int) -> None:
+        """Until so many bytes are pending, or something else has happened; it may be neither."""
+        self._wanted = wanted
+        self._waiter = self._workshop.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _end(self, ended_by: EndedBy) -> None:
+        if self._ended is None:
+            self._ended = ended_by
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+async def _ended(done: "asyncio.Future[None]", burst: Burst) -> None:
+    """Waits for a thread, also when this is cancelled: then it is told to stop."""
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        # The shield keeps a cancel scope of anyio from cancelling again in every round.
+        with anyio.CancelScope(shield=cancelled is not None):
+            try:
+                await asyncio.wait({done})
+            except asyncio.CancelledError as error:
+                cancelled, burst.stop = error, True
+    if cancelled is not None:
+        raise cancelled

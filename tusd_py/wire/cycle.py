@@ -1,0 +1,300 @@
+"""One request and its response: uvicorn's cycle, with what our connections can do besides.
+
+The rules:
+- Names of response headers go out in their canonical case: some clients look them up by it.
+- What came just before the client went away is still received.
+- While a body has taken the connection over, only the body lets the loop read.
+"""
+
+import asyncio
+import functools
+import os
+import re
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    STATUS_LINE,
+    RequestResponseCycle,
+)
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
+from tusd_py.wire.body import SocketBody
+from tusd_py.wire.sendfile import EXTENSIONS, answer
+
+if TYPE_CHECKING:
+    from tusd_py.wire.http import HttpProtocol
+
+Message = MutableMapping[str, Any]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
+_ODD_NAMES = {b"etag": b"ETag", b"www-authenticate": b"WWW-Authenticate"}
+
+
+class Signal:
+    """An `asyncio.Event` in a tenth of its memory, as there are three for every connection."""
+
+    __slots__ = ("_is_set", "_waiters")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[asyncio.Future[None]] | None = None
+
+    def is_set(self) -> bool:
+        """See `asyncio.Event`."""
+        return self._is_set
+
+    def set(self) -> None:
+        """See `asyncio.Event`."""
+        self._is_set = True
+        waiters, self._waiters = self._waiters or (), None
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def clear(self) -> None:
+        """See `asyncio.Event`."""
+        self._is_set = False
+
+    async def wait(self) -> bool:
+        """See `asyncio.Event`."""
+        if not self._is_set:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters = [*(self._waiters or ()), waiter]
+            await waiter
+        return True
+
+
+class Flow(FlowControl):
+    """Whether the loop reads; not while its socket is borrowed."""
+
+    is_borrowed = False
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = self.write_paused = False
+        self._is_writable_event = Signal()  # type: ignore[assignment]
+        self._is_writable_event.set()
+
+    def pause_reading(self) -> None:
+        """Reads nothing, until `resume_reading`."""
+        if not self._transport.is_closing():
+            super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads again, unless the socket is borrowed."""
+        if not self.is_borrowed and not self._transport.is_closing():
+            super().resume_reading()
+
+
+class Cycle(RequestResponseCycle):
+    """See uvicorn; also the source of a `SocketBody`."""
+
+    connection: "HttpProtocol"
+    trailers: list[tuple[bytes, bytes]]
+    flow: Flow
+    is_touched = False
+    """Whether somebody has received a part of the body."""
+    _is_whole_taken = False
+    _ends_with_connection = False
+
+    @property
+    def is_whole(self) -> bool:
+        """See `Source.is_whole`."""
+        return not self.more_body
+
+    @property
+    def waiting(self) -> int:
+        """See `Source.waiting`."""
+        return len(self.body)
+
+    def take_over(self, body: SocketBody) -> tuple[bytearray, bool]:
+        """See `Source.take_over`."""
+        self._invite()
+        data, self.body = self.body, bytearray()
+        if self.more_body and not self.disconnected:
+            self.connection.taker = body
+            self.flow.resume_reading()
+        return data, self.disconnected
+
+    def give_back(self, rest: bytes) -> None:
+        """See `Source.give_back`."""
+        self.more_body = False
+        self.message_event.set()
+        self.connection.parse_again(rest)
+
+    def pause(self) -> None:
+        """See `Source.pause`."""
+        self.flow.pause_reading()
+
+    def resume(self) -> None:
+        """See `Source.resume`."""
+        self.flow.resume_reading()
+
+    def borrow(self) -> int | None:
+        """See `Source.borrow`."""
+        if self.transport.is_closing():
+            return None
+        try:
+            borrowed = os.dup(self.transport.get_extra_info("socket").fileno())
+        except OSError:  # no descriptor is free: the loop reads on
+            return None
+        self.flow.pause_reading()
+        self.flow.is_borrowed = True
+        return borrowed
+
+    def restore(self) -> None:
+        """See `Source.restore`."""
+        self.flow.is_borrowed = False
+        self.flow.resume_reading()
+
+    async def receive(self) -> Any:
+        """See the ASGI specification.
+
+        uvicorn drops what it has read, but what was not received yet, when the client goes away.
+        """
+        message: Any = await super().receive()
+        left = self.body or (not self.more_body and not self._is_whole_taken)
+        if message["type"] == "http.disconnect" and not self.response_complete and left:
+            body, self.body = bytes(self.body), bytearray()
+            message = {"type": "http.request", "body": body, "more_body": self.more_body}
+        if message["type"] == "http.request":
+            self.is_touched = True
+            self._is_whole_taken = not message["more_body"]
+        return message
+
+    async def send(self, message: Any) -> None:
+        """See the ASGI specification, and its extensions."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        kind = message["type"]
+        if self.disconnected:
+            return
+        if kind == "http.response.informational" and not self.response_started:
+            self._send_interim(message)
+        elif kind == "http.response.start" and not self.response_started:
+            self._send_head(message)
+        elif kind == "http.response.body" and self.response_started and not self.response_complete:
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind in EXTENSIONS and self.response_started and not self.response_complete:
+            await self._send_file(message)
+        else:
+            raise RuntimeError(f"unexpected ASGI message {kind!r} at this point of the response")
+
+    def _invite(self) -> None:
+        """Says that the client should send its body, if it waits for that."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(_CONTINUE)
+        self.waiting_for_100_continue = False
+
+    def _send_interim(self, message: Message) -> None:
+        if self.scope["http_version"] == "1.0":
+            return  # RFC 9110, 15.2: "MUST NOT send a 1xx response to an HTTP/1.0 client"
+        head = build_head(message["status"], message.get("headers", ()))
+        self.transport.write(head + b"\r\n")
+
+    def _send_head(self, message: Message) -> None:
+        status = message["status"]
+        headers = (*self.default_headers, *message.get("headers", ()))
+        # It raises before anything is noted, so that the 500 that follows is a response of its own.
+        head = build_head(status, headers)
+        says_close = False
+        for name, value in headers:
+            if name.lower() in _FRAMING:
+                says_close |= self._note(name.lower(), value)
+        if self.chunked_encoding is None and not self._is_bodiless(status):
+            # RFC 9112, 6.1: "MUST NOT send a response containing Transfer-Encoding unless the
+            # corresponding request indicates HTTP/1.1".
+            self.chunked_encoding = self.scope["http_version"] != "1.0"
+            if self.chunked_encoding:
+                head += b"Transfer-Encoding: chunked\r\n"
+            else:
+                self._ends_with_connection, self.expected_content_length = True, sys.maxsize
+        if not self.keep_alive and not says_close:
+            head += b"Connection: close\r\n"
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self.transport.write(head + b"\r\n")
+        if self.access_log:
+            self._log(status)
+
+    def _note(self, name: bytes, value: bytes) -> bool:
+        """Takes in what a header means for this connection: whether it says `close`."""
+        if name == b"content-length" and self.chunked_encoding is None:
+            self.expected_content_length = int(value)
+            self.chunked_encoding = False
+        elif name == b"transfer-encoding" and value.lower() == b"chunked":
+            self.expected_content_length = 0
+            self.chunked_encoding = True
+        elif name == b"connection" and b"close" in value.lower().replace(b" ", b"").split(b","):
+            self.keep_alive = False
+            return True
+        return False
+
+    def _is_bodiless(self, status: int) -> bool:
+        return self.scope["method"] == "HEAD" or status in (204, 304)
+
+    def _send_body(self, body: bytes, *, more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            self.expected_content_length = 0
+        elif self.chunked_encoding:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self.transport.write(chunk if more else chunk + b"0\r\n\r\n")
+        else:
+            self.expected_content_length -= len(body)
+            if self.expected_content_length < 0:
+                raise RuntimeError("the response is longer than its Content-Length")
+            if body:
+                self.transport.write(body)
+        if not more:
+            self._end()
+
+    async def _send_file(self, message: Message) -> None:
+        connection = self.connection
+        threads = connection.workshop.threads
+        more = await answer(self, message, lost=connection.lost, threads=threads)
+        if not self.disconnected:
+            self._send_body(b"", more=more)
+
+    def _end(self) -> None:
+        if self.expected_content_length and not self._ends_with_connection:
+            raise RuntimeError("the response is shorter than its Content-Length")
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _log(self, status: int) -> None:
+        scope = self.scope
+        self.access_logger.info(
+            '%s - "%s %s HTTP/%s" %d',
+            get_client_addr(scope),
+            scope["method"],
+            get_path_with_query_string(scope),
+            scope["http_version"],
+            status,
+        )
+
+
+def build_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The status line and the headers, without the empty line behind them."""
+    lines = [STATUS_LINE[status]]
+    lines += [b"%b: %b\r\n" % (_canonical(name), value) for name, value in headers]
+    head = b"".join(lines)
+    if _CONTROLS.search(head) or not head.count(b"\r") == head.count(b"\n") == len(lines):
+        raise RuntimeError("a response header has an invalid value")
+    return head
+
+
+@functools.lru_cache(maxsize=256)
+def _canonical(name: bytes) -> bytes:
+    """As it is written in the specifications, where an application says it in lower case."""
+    if not name or HEADER_RE.search(name):
+        raise RuntimeError(f"a response header has an invalid name: {name!r}")
+    return _ODD_NAMES.get(name) or (name.title() if name.islower() else name)
