@@ -94,6 +94,54 @@ async def test_a_small_body_is_handed_over_if_it_is_whole(tmp_path: Path, is_who
         assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
 
 
+async def test_a_request_for_the_same_upload_comes_behind_one_that_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be told an offset that rises behind its back."""
+    monkeypatch.setattr("tusd_py.wire.http._WHOLE_WITHIN", 60)
+    async with serving(tmp_path, store) as server:
+        client, second, other = [await server.client() for _ in range(3)]
+        await client.send(patch(9, "/one"))
+        await other.send(patch(9, "/other"))
+        await asyncio.sleep(0.01)
+        assert not server.exchanges
+        await second.send(OPTIONS.replace(b" / ", b" /one "))
+        await until(lambda: len(server.exchanges) == 2)
+        paths = [exchange.scope["path"] for exchange in server.exchanges]
+        assert paths == ["/one", "/one"]
+        await client.send(b"x" * 9)
+        assert (await client.answer()).endswith(b"9 end")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_small_body_that_comes_behind_its_head_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """Most clients send the two apart, and their files would cost what large ones do."""
+    taken: list[bytes | None] = []
+
+    async def whole(exchange: Exchange) -> None:
+        assert exchange.body is not None
+        taken.append(exchange.body.whole())
+        await (store(exchange) if is_lost else exchange.answer(200, b"whole"))
+
+    monkeypatch.setattr("tusd_py.wire.http._WHOLE_WITHIN", 60)
+    content = pattern(16 * KIB)
+    async with serving(tmp_path, whole) as server:
+        client = await server.client()
+        await client.send(patch(len(content)))
+        await client.send(content[:9])
+        await asyncio.sleep(0.01)
+        assert not taken
+        if is_lost:
+            client.close()
+            await until(lambda: bool(server.exchanges) and server.last.disk.content == content[:9])
+            return
+        await client.send(content[9:])
+        assert (await client.answer()).endswith(b"whole")
+        assert taken == [content]
+
+
 async def test_a_large_body_is_not_handed_over(tmp_path: Path) -> None:
     """It would lie in memory twice."""
     size = wire_body.WHOLE + 1

@@ -29,7 +29,7 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from tusd_py.wire.body import SocketBody
+from tusd_py.wire.body import WHOLE, SocketBody
 from tusd_py.wire.cycle import Cycle, Flow, Signal, build_head
 from tusd_py.wire.sendfile import EXTENSIONS
 from tusd_py.wire.workshop import Workshop
@@ -42,6 +42,9 @@ MAX_TRAILERS = 8 * 1024
 
 HEAD_WITHIN = 30.0
 """Seconds from the first byte of a head, or from the beginning of a connection, to its end."""
+
+_WHOLE_WITHIN = 0.01
+"""Seconds that a small body is waited for."""
 
 _LINGER = 2.0
 """Seconds in which a client that was refused may read the answer."""
@@ -102,6 +105,7 @@ class HttpProtocol(HttpToolsProtocol):
     _has_progressed = False
     _without_progress = 0
     _dropped = 0
+    _held: tuple[Cycle, Any] | None = None
 
     def __init__(
         self,
@@ -131,6 +135,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.lost.set_result(None)
         self.workshop.clear_deadline(self._is_late)
         super().connection_lost(exc)
+        self._start_held()
         if self.taker is not None:
             self.taker.lost()
 
@@ -185,6 +190,8 @@ class HttpProtocol(HttpToolsProtocol):
             except httptools.HttpParserError:
                 self.send_400_response("Invalid HTTP request received.")
             break
+        if self._held is not None:
+            self.loop.call_later(_WHOLE_WITHIN, self._start_held)
         self._without_progress = 0 if self._has_progressed else self._without_progress + len(data)
         if self._without_progress > MAX_HEAD and not self._is_refused:
             self._refuse()
@@ -248,10 +255,34 @@ class HttpProtocol(HttpToolsProtocol):
         self._offer(length)
         app = self._app()
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, app)
+            self._start_when_whole(length, app)
         else:
             self.flow.pause_reading()
             self.pipeline.insert(0, (self.cycle, app))
+
+    def _start_when_whole(self, length: int | None, app: Any) -> None:
+        """Starts the application, for a small body when it has come: most clients send it apart."""
+        held, path = self.workshop.held, self.scope["path"]
+        if self.scope["method"] != "POST":
+            # Whoever asks for an upload comes behind those that have come for it before.
+            for start in list(held.get(path, ())):
+                start()
+        self._held = self.cycle, app
+        if not length or length > WHOLE or self.expect_100_continue:
+            self._start_held()
+        else:
+            held.setdefault(path, []).append(self._start_held)
+
+    def _start_held(self) -> None:
+        if self._held is None:
+            return
+        (cycle, app), self._held = self._held, None
+        held, path = self.workshop.held, cycle.scope["path"]
+        if self._start_held in held.get(path, ()):
+            held[path].remove(self._start_held)
+            if not held[path]:
+                del held[path]
+        self._start_asgi_task(cycle, app)
 
     def _check_head(self) -> int | None:
         """What RFC 9112 asks of a server, and the parser leaves to it: the body's length."""
@@ -353,6 +384,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._has_progressed = True
         self._head_is_complete = False
         super().on_message_complete()
+        self._start_held()
 
     def on_response_complete(self) -> None:
         """The next request is served, if there is one."""
