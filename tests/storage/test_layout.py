@@ -45,7 +45,7 @@ class TestInstance:
     def test_a_new_state_beside_old_uploads(self, place: Path) -> None:
         first = Layout(place)
         first.open("mine", is_new=True)
-        first.make_shard(str(first.file("a").parent))
+        first.file("a").touch()
         with pytest.raises(WrongInstance, match="database was lost or moved"):
             Layout(place).open("another", is_new=True)
 
@@ -118,31 +118,33 @@ class TestInstance:
 class TestShards:
     def test_spread_evenly_and_for_good(self, place: Path) -> None:
         made = Layout(place)
-        shards = {made.file(f"upload-{number}").parent.name for number in range(1000)}
-        assert len(shards) > 800
-        assert all(len(shard) == 3 for shard in shards)
-        assert made.file("a") == place / "data" / "1e1" / "a", "files of older releases are found"
+        shards = {made.file(f"upload-{number}").parent.name for number in range(5000)}
+        assert len(shards) == 256
+        assert made.file("a") == place / "data" / "de" / "a", "files of older releases are found"
 
-    def test_one_whose_sync_failed_is_synced_before_it_is_used(
-        self, place: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_are_all_there_from_the_start(self, place: Path) -> None:
+        """To make one for an upload, and sync it, would cost more than a small upload does."""
         made = Layout(place)
         made.open("mine", is_new=True)
-        shard = made.file("a").parent
+        assert len(made.shards()) == 256
+        made.file("a").touch()
+
+    def test_are_synced_before_they_are_used(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also by who finds them there: whoever made them may not have come to that."""
+        Layout(place).open("mine", is_new=True)
+        synced: list[Path] = []
         with monkeypatch.context() as patched:
 
             def failing(descriptor: int) -> None:
+                synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
                 raise OSError(errno.EIO, "")
 
             patched.setattr(os, "fsync", failing)
             with pytest.raises(StorageFailed):
-                made.make_shard(str(shard))
-        synced: list[int] = []
-        monkeypatch.setattr(os, "fsync", synced.append)
-        made.make_shard(str(shard))
-        assert len(synced) == 1
-        made.make_shard(str(shard))
-        assert len(synced) == 1
+                Layout(place).open("mine", is_new=False)
+        assert synced == [place / "data"]
 
 
 class TestStrays:

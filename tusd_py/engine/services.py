@@ -96,7 +96,8 @@ class Pace:
     """
 
     _SLOW = 0.02
-    _REST_FOR = 100
+    _REST_FOR = 20
+    _REST_AT_LEAST = 0.5
     _QUICK_SYNC = 0.0002
 
     def __init__(self) -> None:
@@ -113,7 +114,8 @@ class Pace:
         """One has ended."""
         if not durable:
             if seconds > self._SLOW:
-                self._rests_until = time.monotonic() + self._REST_FOR * seconds
+                rest = max(self._REST_AT_LEAST, self._REST_FOR * seconds)
+                self._rests_until = time.monotonic() + rest
         elif seconds > self._SLOW:
             self._syncs.clear()
         else:

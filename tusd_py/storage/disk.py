@@ -80,7 +80,6 @@ class DiskStorage:
         shard, path = self._layout.names(upload.id)
         flags = os.O_WRONLY | os.O_CLOEXEC
         if is_new:
-            self._layout.make_shard(shard)
             flags |= os.O_CREAT | os.O_EXCL
         try:
             descriptor = os.open(path, flags, 0o644)
@@ -162,8 +161,6 @@ class DiskStorage:
 
     def _open_for_append(self, upload: Upload, file: DiskFile) -> Upload:
         # Bytes that were acknowledged must be there; only an upload without any may begin anew.
-        if upload.upload_offset == 0:
-            self._layout.make_shard(str(file.path.parent))
         try:
             descriptor = file.open(create=upload.upload_offset == 0)
         except FileNotFoundError as error:
@@ -220,7 +217,6 @@ class DiskStorage:
         self, upload: Upload, parts: Sequence[Upload], *, durable: bool, stop: threading.Event
     ) -> str:
         path = self._layout.file(upload.id)
-        self._layout.make_shard(str(path.parent))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             offset = 0

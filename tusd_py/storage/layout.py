@@ -1,6 +1,6 @@
 """The folders of a `DiskStorage`.
 
-data/<3 hex digits>/<id>   bytes of uploads, sharded: a million files are 244 in each folder
+data/<2 hex digits>/<id>   bytes of uploads, sharded: a million files are 3,906 in each folder
 data/.instance             ties this folder to its state
 files/                     finished files, where a template or the application puts them
 quarantine/<id>            files that no record knows, kept for a while
@@ -17,6 +17,7 @@ from tusd_py.protocol import abnf
 from tusd_py.storage.interface import SyncFailed, WrongInstance
 
 _MARK = ".instance"
+_SHARDS = [f"{number:02x}" for number in range(256)]
 
 
 @cache
@@ -33,7 +34,6 @@ class Layout:
         self.files = directory / "files"
         self._quarantine = directory / "quarantine"
         self._data = str(self.data)
-        self._shards: set[str] = set()
 
     def open(self, instance: str, *, is_new: bool) -> None:
         """See `Storage.open`."""
@@ -67,11 +67,13 @@ class Layout:
                 f"{self.data} belongs to another state than the one given. "
                 "Nothing was touched; choose the state directory that was made with it"
             )
+        self._make_shards()
 
     def _has_uploads(self) -> bool:
         # Another process may be about to write the mark, or may have died while it did.
         return self.data.exists() and any(
-            not path.name.startswith(_MARK) for path in self.data.iterdir()
+            not path.name.startswith(_MARK) and not _is_empty_shard(path)
+            for path in self.data.iterdir()
         )
 
     def _make_mark(self, mark: Path, instance: str) -> str:
@@ -103,14 +105,14 @@ class Layout:
         """As `file`, below the directory."""
         return f"{self.data.name}/{_shard(upload_id)}/{upload_id}"
 
-    def make_shard(self, shard: str) -> None:
-        """Makes a shard, durably; it is there for good then."""
-        if shard in self._shards:
-            return
-        Path(shard).mkdir(exist_ok=True)
-        # Also if it was there: whoever made it may not have come to this.
+    def _make_shards(self) -> None:
+        """Makes all shards, durably; they are there for good then."""
+        there = {path.name for path in self.data.iterdir()}
+        missing = [name for name in _SHARDS if name not in there]
+        for name in missing:
+            (self.data / name).mkdir(exist_ok=True)
+        # Also if they were there: whoever made them may not have come to this.
         self.sync_folder(self.data)
-        self._shards.add(shard)
 
     @staticmethod
     def sync_folder(folder: Path | str) -> None:
@@ -206,7 +208,11 @@ class Layout:
 
 
 def _shard(upload_id: str) -> str:
-    return hashlib.blake2b(upload_id.encode(), digest_size=2).hexdigest()[:3]
+    return hashlib.blake2b(upload_id.encode(), digest_size=1).hexdigest()
+
+
+def _is_empty_shard(path: Path) -> bool:
+    return path.name in _SHARDS and path.is_dir() and next(path.iterdir(), None) is None
 
 
 def is_file(path: Path, inode: tuple[int, int] | None) -> bool:
