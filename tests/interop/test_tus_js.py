@@ -141,6 +141,11 @@ def test_patch_as_post(server: Served, client: Client, small: Path) -> None:
     assert plain_http.download(sent.url) == small.read_bytes()
 
 
+def content_of(file: Path) -> bytes:
+    """Nothing while it is not there."""
+    return file.read_bytes() if file.exists() else b""
+
+
 def stopped_when_held(proxy: CuttingProxy, program: Started, command: str) -> Report:
     """Waits until the proxy holds the upload, and then stops the client with a command."""
     eventually("the proxy holds the upload", proxy.held.is_set, within=30)
@@ -186,12 +191,14 @@ def test_abort_and_resume_in_parallel(
     make_file: Callable[[int], Path],
     tmp_path: Path,
 ) -> None:
-    file = make_file(20 * MIB + 3)
-    job: dict[str, object] = {"storage": str(tmp_path / "urls.json")}
+    file, stored = make_file(20 * MIB + 3), tmp_path / "urls.json"
+    job: dict[str, object] = {"storage": str(stored)}
     job["options"] = {"parallelUploads": 4, "metadata": METADATA}
     endpoint = proxy.url(server.url)
     proxy.hold_after(6 * MIB)
     with started(client.command(endpoint, file, job)) as program:
+        # It does so when all four parts have a URL, and one of them can be fast.
+        eventually("the client has stored its URLs", lambda: b"files/" in content_of(stored))
         stopped_when_held(proxy, program, "abort")
     proxy.lose()
     second = client.send(endpoint, file, resume=True, **job)
