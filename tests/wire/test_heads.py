@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.loopback import OPTIONS, Exchange, patch, serving, store, until
-from tusd_py.wire import http, workshop
+from tusd_py.wire import head, workshop
 
 pytestmark = pytest.mark.anyio
 
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits half a minute for a test."""
-    monkeypatch.setattr(http, "HEAD_WITHIN", 0.3)
-    monkeypatch.setattr(http, "_LINGER", 0.2)
+    monkeypatch.setattr(head, "HEAD_WITHIN", 0.3)
+    monkeypatch.setattr(head, "_LINGER", 0.2)
     monkeypatch.setattr(workshop, "_TICK", 0.05)
 
 

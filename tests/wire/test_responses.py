@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.wire.loopback import OPTIONS, Exchange, Handler, serving
-from tusd_py.wire import http
+from tusd_py.wire import head
 
 pytestmark = pytest.mark.anyio
 
@@ -192,5 +192,5 @@ async def test_trailers_have_a_bound(tmp_path: Path) -> None:
         assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
         kept = trailers_of(server.exchanges[0])
         assert 50 < len(kept) < 200
-        assert sum(len(name) + len(value) for name, value in kept) <= http.MAX_TRAILERS
+        assert sum(len(name) + len(value) for name, value in kept) <= head.MAX_TRAILERS
         assert all(len(value) == 100 for _, value in kept)

@@ -48,7 +48,7 @@ class Source(Protocol):
         """Bytes that were read and not taken."""
         ...
 
-    def take_over(self, body: "SocketBody") -> tuple[bytearray, bool]:
+    def take_over(self, body: "SocketBody") -> tuple[bytes | bytearray, bool]:
         """Gives what was read so far, and every later byte to `body.feed`.
 
         Returns:
@@ -171,9 +171,10 @@ class SocketBody:
         source = self._source
         if self.is_begun or not source.is_whole or source.waiting > WHOLE:
             return None
-        self._begin()
-        data, self._pending = bytes(self._pending), bytearray()
-        return data
+        data, _ = source.take_over(self)
+        self.is_begun = True
+        self._came, self._left, self._ended = len(data), 0, EndedBy.END
+        return bytes(data)
 
     async def save(
         self, file: File, offset: int, at_most: int, digest: Digest | None = None
@@ -303,7 +304,8 @@ class SocketBody:
         if self.is_begun:
             return
         self.is_begun = True
-        self._pending, is_lost = self._source.take_over(self)
+        data, is_lost = self._source.take_over(self)
+        self._pending = data if isinstance(data, bytearray) else bytearray(data)
         self._came = len(self._pending)
         self._left -= self._came
         self._first = self._last = now = self._workshop.loop.time()

@@ -9,12 +9,11 @@ The rules:
 import asyncio
 import functools
 import os
-import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     STATUS_LINE,
@@ -31,9 +30,13 @@ if TYPE_CHECKING:
 Message = MutableMapping[str, Any]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _ODD_NAMES = {b"etag": b"ETag", b"www-authenticate": b"WWW-Authenticate"}
+
+
+_ENDED: Any = {"method": "", "http_version": "1.1"}
+"""The scope of a request that has ended."""
 
 
 class Signal:
@@ -93,15 +96,73 @@ class Flow(FlowControl):
 
 
 class Cycle(RequestResponseCycle):
-    """See uvicorn; also the source of a `SocketBody`."""
+    """See uvicorn; also the source of a `SocketBody`.
 
-    connection: "HttpProtocol"
-    trailers: list[tuple[bytes, bytes]]
+    Args:
+        connection: Where the request came.
+        scope: See the ASGI specification; let go of in the end, as it refers to this.
+        trailers: What comes behind the body; filled later.
+        expects_continue: Whether the client waits for `100 (Continue)`.
+        keep_alive: Whether the connection may go on behind the response.
+
+    Attributes:
+        body: What was read and not received yet; a `bytearray` if it came in several pieces.
+        is_touched: Whether somebody has received a part of the body.
+    """
+
     flow: Flow
+    body: bytes | bytearray  # type: ignore[assignment]
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
     is_touched = False
-    """Whether somebody has received a part of the body."""
     _is_whole_taken = False
     _ends_with_connection = False
+
+    def __init__(
+        self,
+        connection: "HttpProtocol",
+        scope: Any,
+        trailers: list[tuple[bytes, bytes]],
+        *,
+        expects_continue: bool,
+        keep_alive: bool,
+    ) -> None:
+        # As in uvicorn, but for what can be looked up in the class.
+        self.connection = connection
+        self.scope = scope
+        self.trailers = trailers
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.logger = connection.logger
+        self.message_event = Signal()  # type: ignore[assignment]
+        self.on_response = connection.on_response_complete
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expects_continue
+        self.body = b""
+
+    async def run_asgi(self, app: Any) -> None:
+        """See uvicorn."""
+        try:
+            await super().run_asgi(app)
+        finally:
+            # What refers to each other in a circle waits for the garbage collector.
+            self.scope = _ENDED
+
+    def add(self, data: bytes) -> None:
+        """Takes what was read of the body."""
+        if not self.body:
+            self.body = data
+        elif isinstance(self.body, bytearray):
+            self.body += data
+        else:
+            self.body = bytearray(self.body) + data
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.message_event.set()
 
     @property
     def is_whole(self) -> bool:
@@ -113,10 +174,10 @@ class Cycle(RequestResponseCycle):
         """See `Source.waiting`."""
         return len(self.body)
 
-    def take_over(self, body: SocketBody) -> tuple[bytearray, bool]:
+    def take_over(self, body: SocketBody) -> tuple[bytes | bytearray, bool]:
         """See `Source.take_over`."""
         self._invite()
-        data, self.body = self.body, bytearray()
+        data, self.body = self.body, b""
         if self.more_body and not self.disconnected:
             self.connection.taker = body
             self.flow.resume_reading()
@@ -156,17 +217,20 @@ class Cycle(RequestResponseCycle):
     async def receive(self) -> Any:
         """See the ASGI specification.
 
-        uvicorn drops what it has read, but what was not received yet, when the client goes away.
+        What was read comes before the news that the client is gone.
         """
-        message: Any = await super().receive()
+        self._invite()
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            await self.message_event.wait()
+            self.message_event.clear()
         left = self.body or (not self.more_body and not self._is_whole_taken)
-        if message["type"] == "http.disconnect" and not self.response_complete and left:
-            body, self.body = bytes(self.body), bytearray()
-            message = {"type": "http.request", "body": body, "more_body": self.more_body}
-        if message["type"] == "http.request":
-            self.is_touched = True
-            self._is_whole_taken = not message["more_body"]
-        return message
+        if self.response_complete or (self.disconnected and not left):
+            return {"type": "http.disconnect"}
+        self.is_touched = True
+        self._is_whole_taken = not self.more_body
+        body, self.body = bytes(self.body), b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
         """See the ASGI specification, and its extensions."""
@@ -200,13 +264,14 @@ class Cycle(RequestResponseCycle):
 
     def _send_head(self, message: Message) -> None:
         status = message["status"]
-        headers = (*self.default_headers, *message.get("headers", ()))
+        headers = (*self.connection.server_state.default_headers, *message.get("headers", ()))
         # It raises before anything is noted, so that the 500 that follows is a response of its own.
         head = build_head(status, headers)
         says_close = False
         for name, value in headers:
-            if name.lower() in _FRAMING:
-                says_close |= self._note(name.lower(), value)
+            framing = _known(name)[1]
+            if framing is not None:
+                says_close |= self._note(framing, value)
         if self.chunked_encoding is None and not self._is_bodiless(status):
             # RFC 9112, 6.1: "MUST NOT send a response containing Transfer-Encoding unless the
             # corresponding request indicates HTTP/1.1".
@@ -220,18 +285,18 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         self.transport.write(head + b"\r\n")
-        if self.access_log:
+        if self.connection.access_log:
             self._log(status)
 
-    def _note(self, name: bytes, value: bytes) -> bool:
+    def _note(self, framing: bytes, value: bytes) -> bool:
         """Takes in what a header means for this connection: whether it says `close`."""
-        if name == b"content-length" and self.chunked_encoding is None:
+        if framing == b"content-length" and self.chunked_encoding is None:
             self.expected_content_length = int(value)
             self.chunked_encoding = False
-        elif name == b"transfer-encoding" and value.lower() == b"chunked":
+        elif framing == b"transfer-encoding" and value.lower() == b"chunked":
             self.expected_content_length = 0
             self.chunked_encoding = True
-        elif name == b"connection" and b"close" in value.lower().replace(b" ", b"").split(b","):
+        elif framing == b"connection" and b"close" in value.lower().replace(b" ", b"").split(b","):
             self.keep_alive = False
             return True
         return False
@@ -272,7 +337,7 @@ class Cycle(RequestResponseCycle):
 
     def _log(self, status: int) -> None:
         scope = self.scope
-        self.access_logger.info(
+        self.connection.access_logger.info(
             '%s - "%s %s HTTP/%s" %d',
             get_client_addr(scope),
             scope["method"],
@@ -285,16 +350,23 @@ class Cycle(RequestResponseCycle):
 def build_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The status line and the headers, without the empty line behind them."""
     lines = [STATUS_LINE[status]]
-    lines += [b"%b: %b\r\n" % (_canonical(name), value) for name, value in headers]
+    for name, value in headers:
+        lines += (_known(name)[0], value, b"\r\n")
     head = b"".join(lines)
-    if _CONTROLS.search(head) or not head.count(b"\r") == head.count(b"\n") == len(lines):
+    # Each line has three entries, and the status line one; each ends with two control characters.
+    if len(head) - len(head.translate(None, _CONTROLS)) != (len(lines) + 2) // 3 * 2:
         raise RuntimeError("a response header has an invalid value")
     return head
 
 
 @functools.lru_cache(maxsize=256)
-def _canonical(name: bytes) -> bytes:
-    """As it is written in the specifications, where an application says it in lower case."""
+def _known(name: bytes) -> tuple[bytes, bytes | None]:
+    """How the line of a header begins, and its name in lower case if it frames the body.
+
+    The name is written as in the specifications where an application says it in lower case.
+    """
     if not name or HEADER_RE.search(name):
         raise RuntimeError(f"a response header has an invalid name: {name!r}")
-    return _ODD_NAMES.get(name) or (name.title() if name.islower() else name)
+    written = _ODD_NAMES.get(name) or (name.title() if name.islower() else name)
+    framing = name.lower()
+    return written + b": ", framing if framing in _FRAMING else None
