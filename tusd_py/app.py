@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -255,14 +255,14 @@ class TusApp:
             upload = await self.state.load(upload_id)
             assert upload is not None, "it is being finished"
             path = upload.path or await self.storage.finish(upload, durable=True)
-            await self.storage.take(replace(upload, path=path), Path(to))
+            await self.storage.take(upload._replace(path=path), Path(to))
             services.finishing[upload_id] = True
             return
         within = services.timing.acquire_lock
         async with services.locks.hold(upload_id, within=within):
             upload = await download(services, Download(upload_id=upload_id))
             await self.storage.take(upload, Path(to))
-            await services.publish(replace(upload, path=None), durable=True)
+            await services.publish(upload._replace(path=None), durable=True)
 
     def mount(self, app: Any, path: str) -> ASGIApp:
         """Puts this under `path` of another application, which answers with and without a slash.

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
@@ -278,13 +278,13 @@ async def _copy_one(
             return
         # It was finished meanwhile, and lies where the template says.
         await tus.storage.copy_out(moved, storage)
-        upload = replace(moved, generation=upload.generation)
+        upload = moved._replace(generation=upload.generation)
     report.copied += 1
     report.bytes_copied += upload.upload_offset
-    copied = replace(upload, placement="")  # its file has another inode than the original
+    copied = upload._replace(placement="")  # its file has another inode than the original
     if upload.phase is Phase.RECEIVING and not upload.is_final:
         # The copy holds what was acknowledged, on the disk, and nothing beyond.
-        copied = replace(copied, synced_offset=upload.upload_offset, tail=Tail.OPEN)
+        copied = copied._replace(synced_offset=upload.upload_offset, tail=Tail.OPEN)
     await state.commit(copied, durable=True)
 
 

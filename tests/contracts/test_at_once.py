@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,11 @@ class TestPut:
     async def test_stores_at_the_offset(self, storage: Storage, *, durable: bool) -> None:
         placement = storage.put(NEW, b"abc", durable=durable)
         assert placement
-        upload = replace(NEW, placement=placement, upload_offset=3)
+        upload = NEW._replace(placement=placement, upload_offset=3)
         assert storage.put(upload, b"def", durable=durable) == placement
         assert await asyncio.to_thread(storage.locate(upload).read_bytes) == b"abcdef"
-        assert await storage.settle(replace(upload, upload_offset=6)) == replace(
-            upload, upload_offset=6
+        assert await storage.settle(upload._replace(upload_offset=6)) == upload._replace(
+            upload_offset=6
         )
 
     async def test_never_into_a_file_that_it_has_not_made(
@@ -57,10 +56,10 @@ class TestPut:
         with storage.locate(upload).open("ab") as file:
             file.write(beyond)
         before = files_below(tmp_path)
-        assert storage.put(replace(upload, upload_offset=5), b"x", durable=False) is None
-        assert storage.put(replace(upload, upload_offset=99), b"x", durable=False) is None
-        assert storage.put(replace(upload, placement=""), b"x", durable=False) is None
-        assert storage.put(replace(upload, id="z"), b"x", durable=False) is None
+        assert storage.put(upload._replace(upload_offset=5), b"x", durable=False) is None
+        assert storage.put(upload._replace(upload_offset=99), b"x", durable=False) is None
+        assert storage.put(upload._replace(placement=""), b"x", durable=False) is None
+        assert storage.put(upload._replace(id="z"), b"x", durable=False) is None
         monkeypatch.setattr(disk, "boot_id", lambda: "another-boot")
         assert storage.put(upload, b"x", durable=False) is None
         assert files_below(tmp_path) == before
@@ -95,9 +94,9 @@ class TestPut:
         self, storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str, *, begun: bool
     ) -> None:
         """A file that was made for it goes, so that no second try is taken for the first."""
-        await store(storage, replace(NEW, id="b"), b"")
+        await store(storage, NEW._replace(id="b"), b"")
         upload = await store(storage, NEW, b"abc") if begun else NEW
-        storage.put(replace(NEW, id="c"), b"", durable=False)
+        storage.put(NEW._replace(id="c"), b"", durable=False)
         fail(monkeypatch, call, errno.EIO)
         with pytest.raises(SyncFailed):
             storage.put(upload, b"def", durable=True)
@@ -107,9 +106,9 @@ class TestPut:
         self, storage: Storage, tmp_path: Path
     ) -> None:
         done = await finished(storage, NEW, b"abc")
-        assert storage.resting_path(replace(done, path=None)) == done.path
-        assert storage.resting_path(replace(NEW, target="my/film")) is None
-        assert storage.resting_path(replace(NEW, concat=Partial())) is None
+        assert storage.resting_path(done._replace(path=None)) == done.path
+        assert storage.resting_path(NEW._replace(target="my/film")) is None
+        assert storage.resting_path(NEW._replace(concat=Partial())) is None
         elsewhere = DiskStorage(tmp_path / "other", file_template="{id}")
         assert elsewhere.resting_path(NEW) is None
 
@@ -121,8 +120,8 @@ class TestCommitNow:
         assert await other.load("a") == other.load_now("a") == UPLOAD
         with pytest.raises(UploadExists):
             state.commit_now(UPLOAD, is_new=True)
-        committed = state.commit_now(replace(UPLOAD, upload_offset=5), is_new=False, durable=True)
-        assert committed == replace(UPLOAD, upload_offset=5, generation=1)
+        committed = state.commit_now(UPLOAD._replace(upload_offset=5), is_new=False, durable=True)
+        assert committed == UPLOAD._replace(upload_offset=5, generation=1)
         assert await other.load("a") == state.load_now("a") == committed
         with pytest.raises(StaleGeneration):
             state.commit_now(UPLOAD, is_new=False)
@@ -191,7 +190,7 @@ class TestSqlite:
     ) -> None:
         """It would grow without end, and a sync on the event loop would hold up everybody."""
         for number in range(2000):
-            sqlite.commit_now(replace(UPLOAD, id=f"u{number}"), is_new=True)
+            sqlite.commit_now(UPLOAD._replace(id=f"u{number}"), is_new=True)
             if sqlite._now.wants_checkpoint:
                 assert sqlite._checkpoints is not None
                 await sqlite._checkpoints.run(lambda _: None)
@@ -208,7 +207,7 @@ class TestSqlite:
 
         sqlite._connect = broken  # type: ignore[method-assign,assignment]
         for number in range(250):
-            sqlite.commit_now(replace(UPLOAD, id=f"u{number}"), is_new=True)
+            sqlite.commit_now(UPLOAD._replace(id=f"u{number}"), is_new=True)
         async with asyncio.timeout(5):
             while "work on the state failed" not in caplog.text:
                 await asyncio.sleep(0.01)

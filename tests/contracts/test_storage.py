@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from tusd_py.storage.interface import Storage, WrongInstance
 
 pytestmark = pytest.mark.anyio
 
-FINAL = replace(UPLOAD, id="f", upload_length=None, concat=Final(("/files/p",)), tail=Tail.SEALED)
+FINAL = UPLOAD._replace(id="f", upload_length=None, concat=Final(("/files/p",)), tail=Tail.SEALED)
 FAR_FUTURE = 1e11
 
 
@@ -59,7 +58,7 @@ class TestWriter:
     async def test_bears_out_the_record_before_the_first_byte(self, storage: Storage) -> None:
         async with storage.writer(UPLOAD) as writer:
             assert writer.upload.placement
-            assert replace(writer.upload, placement="") == UPLOAD
+            assert writer.upload._replace(placement="") == UPLOAD
             assert await writer.size() == 0
 
     @pytest.mark.parametrize("ended_by", EndedBy)
@@ -141,7 +140,7 @@ class TestSettle:
 
     async def killed(self, storage: Storage, tail: Tail, stored: bytes = b"def") -> Upload:
         upload = await store(storage, UPLOAD, b"abc")
-        upload = replace(await begin(storage, upload), tail=tail)
+        upload = (await begin(storage, upload))._replace(tail=tail)
         await store(storage, upload, stored)
         return upload
 
@@ -153,7 +152,7 @@ class TestSettle:
         upload = await self.killed(storage, tail)
         again = new_storage()
         settled = await (again.settle(upload) if by == "settle" else begin(again, upload))
-        assert settled == replace(upload, upload_offset=expected)
+        assert settled == upload._replace(upload_offset=expected)
         assert await content(again, settled) == b"abcdef"[:expected]
         assert await again.settle(settled) == settled
 
@@ -165,7 +164,7 @@ class TestSettle:
     async def test_a_tail_counts_whole_while_the_length_is_not_known(
         self, storage: Storage
     ) -> None:
-        upload = replace(await self.killed(storage, Tail.OPEN, b"x" * 200), upload_length=None)
+        upload = (await self.killed(storage, Tail.OPEN, b"x" * 200))._replace(upload_length=None)
         assert (await storage.settle(upload)).upload_offset == 203
 
     async def test_an_upload_without_a_byte_is_left_as_it_is(self, storage: Storage) -> None:
@@ -174,7 +173,7 @@ class TestSettle:
     async def test_bytes_that_were_acknowledged_must_be_there(self, storage: Storage) -> None:
         upload = await store(storage, UPLOAD, b"abc")
         with pytest.raises(StoredBytesLost):
-            await storage.settle(replace(upload, upload_offset=4))
+            await storage.settle(upload._replace(upload_offset=4))
         await storage.remove(upload)
         with pytest.raises(StoredBytesLost):
             await storage.settle(upload)
@@ -192,7 +191,7 @@ class TestConcatenate:
     async def parts(self, storage: Storage) -> list[Upload]:
         data = {"p": b"first ", "q": b"", "r": b"second "}
         return [
-            await finished(storage, replace(UPLOAD, id=name, concat=Partial()), text)
+            await finished(storage, UPLOAD._replace(id=name, concat=Partial()), text)
             for name, text in data.items()
         ]
 
@@ -212,7 +211,7 @@ class TestConcatenate:
         parts = await self.parts(storage)
         chosen = [parts[index] for index in order]
         placement = await storage.concatenate(FINAL, chosen, durable=durable)
-        whole = replace(FINAL, placement=placement, upload_offset=len(expected))
+        whole = FINAL._replace(placement=placement, upload_offset=len(expected))
         assert await content(storage, whole) == expected
         assert await storage.settle(whole) == whole
         assert await content(storage, parts[0]) == b"first "
@@ -227,7 +226,7 @@ class TestConcatenate:
         self, storage: Storage, durable: bool
     ) -> None:
         parts = await self.parts(storage)
-        longer = replace(parts[0], upload_offset=7)
+        longer = parts[0]._replace(upload_offset=7)
         with pytest.raises(StorageFailed):
             await storage.concatenate(FINAL, [parts[2], longer], durable=durable)
         await storage.remove(parts[0])
@@ -244,7 +243,7 @@ class TestFinish:
         whole = await store_whole(storage, UPLOAD, data)
         path = await storage.finish(whole, durable=durable)
         assert await storage.finish(whole, durable=durable) == path
-        assert await content(storage, replace(whole, path=path)) == data
+        assert await content(storage, whole._replace(path=path)) == data
 
 
 class TestTake:
@@ -304,8 +303,8 @@ class TestHas:
 
 class TestStrays:
     async def test_are_old_enough_and_can_be_set_aside(self, storage: Storage) -> None:
-        first = await store(storage, replace(UPLOAD, id="b"), b"abc")
-        await store(storage, replace(UPLOAD, id="c"), b"defg")
+        first = await store(storage, UPLOAD._replace(id="b"), b"abc")
+        await store(storage, UPLOAD._replace(id="c"), b"defg")
         assert await strays(storage, older_than=1.0) == []
         assert sorted(await strays(storage)) == ["b", "c"]
         assert await storage.quarantine("b") == 3

@@ -5,7 +5,6 @@ import base64
 import hashlib
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +233,7 @@ async def test_a_shorter_write_over_an_old_tail(server: Running) -> None:
     await asked.answered()
     # As after a kill: the record says sealed, and the bytes are there.
     record = await server.record(path)
-    await server.tus.state.commit(replace(record, tail=Tail.SEALED))
+    await server.tus.state.commit(record._replace(tail=Tail.SEALED))
     file.write_bytes(old)
     asked = server.patching(path, 0, 20)
     await asked.begun()

@@ -1,7 +1,6 @@
 """`HEAD`: a promise, or 423; never what makes a client begin anew for a passing reason."""
 
 import os
-from dataclasses import replace
 
 import pytest
 
@@ -56,7 +55,7 @@ async def test_a_tail_from_before_a_kill(server: Running, tail: Tail, offset: in
     """What came in order counts; what was never verified is cut."""
     path = await server.create(11)
     await server.patch(path, 0, b"hello")
-    await server.tus.state.commit(replace(await server.record(path), tail=tail))
+    await server.tus.state.commit((await server.record(path))._replace(tail=tail))
     with server.file(path).open("ab") as file:
         file.write(b" wo")
     assert await server.offset(path) == offset
@@ -74,7 +73,7 @@ async def test_a_loss_of_power_falls_to_what_was_synced(server: Running, held: b
     await server.patch(path, 0, b"hello")
     record = await server.record(path)
     _, _, where = record.placement.partition(":")
-    lost = replace(record, synced_offset=2, placement=f"another-boot:{where}")
+    lost = record._replace(synced_offset=2, placement=f"another-boot:{where}")
     await server.tus.state.commit(lost)
     if held:
         assert (await server.patch(path, 5, b" world")).status_code == 409

@@ -1,7 +1,5 @@
 """Requests and records that the tests of this room begin with."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import settings
 
@@ -16,10 +14,9 @@ NOW = 1_700_000_000.0
 """Tue, 14 Nov 2023 22:13:20 GMT."""
 
 UPLOAD = Upload(id="a", created_at=NOW, upload_length=100, expires_at=NOW + 3600)
-DEFERRED = replace(UPLOAD, upload_length=None)
-PARTIAL = replace(UPLOAD, concat=Partial())
-FINAL = replace(
-    UPLOAD,
+DEFERRED = UPLOAD._replace(upload_length=None)
+PARTIAL = UPLOAD._replace(concat=Partial())
+FINAL = UPLOAD._replace(
     concat=Final(("/files/a", "/files/b")),
     parts=("a", "b"),
     upload_length=None,

@@ -1,7 +1,5 @@
 """What a command means for an upload as it stands: a plan that keeps the promises, or an error."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,21 +28,21 @@ from tusd_py.protocol.upload import Phase, Reply, Tail, Upload
 
 LIMITS = Limits(max_size=1000, expire_after=60)
 SHA1 = Checksum(algorithm="sha1", digest=bytes(20))
-TEN = replace(UPLOAD, upload_offset=10)
-COMPLETE = replace(UPLOAD, upload_offset=100, phase=Phase.COMPLETE, path="data/a")
+TEN = UPLOAD._replace(upload_offset=10)
+COMPLETE = UPLOAD._replace(upload_offset=100, phase=Phase.COMPLETE, path="data/a")
 SIZES = st.integers(0, LARGEST_INTEGER) | st.integers(0, 200)
 
 
 def refusing(upload: Upload, reply: Reply) -> Upload:
-    return replace(upload, upload_offset=100, phase=Phase.FAILED, reply=reply)
+    return upload._replace(upload_offset=100, phase=Phase.FAILED, reply=reply)
 
 
 GONE = [
     (None, UploadNotFound),
-    (replace(UPLOAD, phase=Phase.TERMINATED), UploadGone),
-    (replace(UPLOAD, phase=Phase.EXPIRED), UploadGone),
-    (replace(UPLOAD, expires_at=NOW), UploadGone),
-    (replace(PARTIAL, phase=Phase.COMPLETE, expires_at=NOW), UploadGone),
+    (UPLOAD._replace(phase=Phase.TERMINATED), UploadGone),
+    (UPLOAD._replace(phase=Phase.EXPIRED), UploadGone),
+    (UPLOAD._replace(expires_at=NOW), UploadGone),
+    (PARTIAL._replace(phase=Phase.COMPLETE, expires_at=NOW), UploadGone),
     (refusing(UPLOAD, Reply(status=422, body="a virus")), Rejected),
 ]
 
@@ -75,7 +73,7 @@ def test_a_url_that_leads_nowhere_says_so_to_everyone(
         decide.append(patch(0, 1), upload, LIMITS, NOW)
 
 
-@pytest.mark.parametrize("upload", [UPLOAD, COMPLETE, replace(COMPLETE, expires_at=NOW - 1), FINAL])
+@pytest.mark.parametrize("upload", [UPLOAD, COMPLETE, COMPLETE._replace(expires_at=NOW - 1), FINAL])
 def test_an_upload_that_is_here_is_found(upload: Upload) -> None:
     assert decide.find(upload, "a", NOW) is upload
 
@@ -119,7 +117,7 @@ def test_what_the_application_refused_stays_refused_in_its_own_words(
     ],
 )
 def test_a_new_upload_is_what_was_asked_for(command: Create, expected: Upload) -> None:
-    assert decide.create(command, "n", LIMITS, NOW) == replace(expected, expires_at=NOW + 60)
+    assert decide.create(command, "n", LIMITS, NOW) == expected._replace(expires_at=NOW + 60)
     never = Limits(expire_after=None)
     assert decide.create(command, "n", never, NOW).expires_at is None
 
@@ -161,7 +159,7 @@ def test_metadata_up_to_the_limit_are_taken() -> None:
         (patch(0, None), DEFERRED, 1000, None),
         (patch(0, 5, upload_length=5), DEFERRED, 5, 5),
         (patch(0, None, upload_length=7), DEFERRED, 7, 7),
-        (patch(10, 0, upload_length=10), replace(DEFERRED, upload_offset=10), 0, 10),
+        (patch(10, 0, upload_length=10), DEFERRED._replace(upload_offset=10), 0, 10),
         (patch(0, 0, upload_length=0), DEFERRED, 0, 0),
         (patch(0, 1, upload_length=1000), DEFERRED, 1, 1000),
     ],
@@ -172,8 +170,7 @@ def test_an_append_takes_what_fits(
     plan = decide.append(command, upload, LIMITS, NOW)
     assert plan.at_most == at_most
     assert plan.keep_partial
-    assert plan.upload == replace(
-        upload,
+    assert plan.upload == upload._replace(
         upload_length=upload_length,
         expires_at=NOW + 60 if upload.phase is Phase.RECEIVING else upload.expires_at,
     )
@@ -193,7 +190,7 @@ def test_an_append_takes_what_fits(
         (patch(0, 1, upload_length=1001), DEFERRED, UploadTooLarge),
         (patch(10, 1, upload_length=101), TEN, InvalidUploadLength),
         (patch(10, 1, upload_length=99), TEN, InvalidUploadLength),
-        (patch(10, 0, upload_length=9), replace(DEFERRED, upload_offset=10), InvalidUploadLength),
+        (patch(10, 0, upload_length=9), DEFERRED._replace(upload_offset=10), InvalidUploadLength),
         (patch(0, 1), FINAL, FinalNotModifiable),
         (patch(5, 0), FINAL, FinalNotModifiable),
     ],
@@ -230,14 +227,14 @@ def test_bytes_that_are_to_be_verified_do_not_count_before_they_are(command: App
 
 
 def test_a_plain_append_opens_the_tail_again() -> None:
-    plan = decide.append(patch(10, 5), replace(TEN, tail=Tail.SEALED), LIMITS, NOW)
+    plan = decide.append(patch(10, 5), TEN._replace(tail=Tail.SEALED), LIMITS, NOW)
     assert plan.upload.tail is Tail.OPEN
 
 
 @pytest.mark.parametrize("length", [40, None])
 def test_an_upload_begun_under_a_larger_limit_can_be_finished(length: int | None) -> None:
     """The server promised to take its next bytes; a restart with a smaller limit is no excuse."""
-    begun = replace(UPLOAD, upload_offset=60)
+    begun = UPLOAD._replace(upload_offset=60)
     assert decide.append(patch(60, length), begun, Limits(max_size=50), NOW).at_most == 40
 
 
@@ -259,7 +256,7 @@ def test_a_plan_never_reaches_beyond_its_bound(
     """Whatever limits an operator sets between two appends: no negative room, no overflow."""
     if upload_length is not None:
         upload_offset = min(upload_offset, upload_length)
-    upload = replace(UPLOAD, upload_offset=upload_offset, upload_length=upload_length)
+    upload = UPLOAD._replace(upload_offset=upload_offset, upload_length=upload_length)
     command = patch(upload_offset, content_length, upload_length=late_length)
     try:
         plan = decide.append(command, upload, Limits(max_size=max_size), NOW)
@@ -283,10 +280,10 @@ def test_a_part_may_be_unfinished() -> None:
         UPLOAD,
         FINAL,
         COMPLETE,
-        replace(PARTIAL, phase=Phase.TERMINATED),
-        replace(PARTIAL, phase=Phase.EXPIRED),
-        replace(PARTIAL, expires_at=NOW),
-        replace(PARTIAL, phase=Phase.FAILED, reply=Reply()),
+        PARTIAL._replace(phase=Phase.TERMINATED),
+        PARTIAL._replace(phase=Phase.EXPIRED),
+        PARTIAL._replace(expires_at=NOW),
+        PARTIAL._replace(phase=Phase.FAILED, reply=Reply()),
     ],
 )
 def test_what_can_never_be_a_part_is_refused(part: Upload | None) -> None:
@@ -300,7 +297,7 @@ def test_what_can_never_be_a_part_is_refused(part: Upload | None) -> None:
     [([5, 6], 11), ([5, 5], 10), ([0], 0), ([], 0), ([500, 500], 1000), ([5, None], None)],
 )
 def test_a_final_is_as_long_as_its_parts(lengths: list[int | None], total: int | None) -> None:
-    parts = [replace(PARTIAL, upload_length=length) for length in lengths]
+    parts = [PARTIAL._replace(upload_length=length) for length in lengths]
     assert decide.final_length(parts, LIMITS) == total
 
 
@@ -312,7 +309,7 @@ def test_a_final_beyond_the_limit_or_the_largest_integer_is_refused(
     lengths: list[int], limits: Limits
 ) -> None:
     """SQLite cannot hold such a length: without a refusal the server fails with a 500."""
-    parts = [replace(PARTIAL, upload_length=length) for length in lengths]
+    parts = [PARTIAL._replace(upload_length=length) for length in lengths]
     with pytest.raises(UploadTooLarge):
         decide.final_length(parts, limits)
 
@@ -321,12 +318,12 @@ def test_a_final_beyond_the_limit_or_the_largest_integer_is_refused(
     ("upload", "error"),
     [
         (None, UploadNotFound),
-        (replace(UPLOAD, phase=Phase.TERMINATED), UploadNotFound),
-        (replace(UPLOAD, phase=Phase.EXPIRED), UploadNotFound),
-        (replace(UPLOAD, expires_at=NOW), UploadNotFound),
-        (replace(COMPLETE, path=None), UploadNotFound),
+        (UPLOAD._replace(phase=Phase.TERMINATED), UploadNotFound),
+        (UPLOAD._replace(phase=Phase.EXPIRED), UploadNotFound),
+        (UPLOAD._replace(expires_at=NOW), UploadNotFound),
+        (COMPLETE._replace(path=None), UploadNotFound),
         (UPLOAD, UploadNotFinished),
-        (replace(UPLOAD, upload_offset=100, phase=Phase.FINISHING), UploadNotFinished),
+        (UPLOAD._replace(upload_offset=100, phase=Phase.FINISHING), UploadNotFinished),
         (refusing(UPLOAD, Reply(status=422)), Rejected),
     ],
 )

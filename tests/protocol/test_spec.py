@@ -5,7 +5,6 @@ bytes, time or two requests is in tests/asgi/test_spec.py.
 """
 
 import email.utils
-from dataclasses import replace
 
 import pytest
 
@@ -57,8 +56,8 @@ LOCATION = "https://tus.example.org/files/a"
 LENGTH = ("Upload-Length", "100")
 OFFSET = ("Upload-Offset", "0")
 SHA1 = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="
-COMPLETE = replace(UPLOAD, upload_offset=100, phase=Phase.COMPLETE)
-ASSEMBLED = replace(FINAL, upload_offset=11, upload_length=11, phase=Phase.COMPLETE)
+COMPLETE = UPLOAD._replace(upload_offset=100, phase=Phase.COMPLETE)
+ASSEMBLED = FINAL._replace(upload_offset=11, upload_length=11, phase=Phase.COMPLETE)
 NO_INTEGERS = ["-1", "+1", "1.0", "1_0", "one", "", "\u0663".encode().decode("latin-1")]
 NO_LIMITS = Limits()
 EVERY_RESPONSE = [
@@ -184,11 +183,11 @@ def test_core_x_http_method_override__must_be_the_method(actual: str) -> None:
     ("upload", "upload_offset"),
     [
         (UPLOAD, "0"),
-        (replace(UPLOAD, upload_offset=70), "70"),
-        (replace(DEFERRED, upload_offset=70), "70"),
-        (replace(UPLOAD, upload_offset=100, phase=Phase.FINISHING), "100"),
+        (UPLOAD._replace(upload_offset=70), "70"),
+        (DEFERRED._replace(upload_offset=70), "70"),
+        (UPLOAD._replace(upload_offset=100, phase=Phase.FINISHING), "100"),
         (COMPLETE, "100"),
-        (replace(UPLOAD, upload_length=0, phase=Phase.COMPLETE), "0"),
+        (UPLOAD._replace(upload_length=0, phase=Phase.COMPLETE), "0"),
     ],
 )
 def test_core_head__must_include_upload_offset(upload: Upload, upload_offset: str) -> None:
@@ -198,7 +197,7 @@ def test_core_head__must_include_upload_offset(upload: Upload, upload_offset: st
     assert header(build_found(upload), "Upload-Offset") == upload_offset
 
 
-@pytest.mark.parametrize("upload", [UPLOAD, COMPLETE, PARTIAL, replace(FINAL, upload_length=100)])
+@pytest.mark.parametrize("upload", [UPLOAD, COMPLETE, PARTIAL, FINAL._replace(upload_length=100)])
 def test_core_head__must_include_a_known_upload_length(upload: Upload) -> None:
     """If the size of the upload is known, the Server MUST include the Upload-Length header in the
     response.
@@ -210,8 +209,8 @@ def test_core_head__must_include_a_known_upload_length(upload: Upload) -> None:
     ("upload", "status"),
     [
         (None, 404),
-        (replace(UPLOAD, phase=Phase.TERMINATED), 410),
-        (replace(UPLOAD, expires_at=NOW), 410),
+        (UPLOAD._replace(phase=Phase.TERMINATED), 410),
+        (UPLOAD._replace(expires_at=NOW), 410),
     ],
 )
 def test_core_head__not_found_should_be_404_or_410_without_an_offset(
@@ -248,7 +247,7 @@ def test_core_head__must_not_be_cached(response: Response) -> None:
 # Core Protocol, PATCH
 
 
-@pytest.mark.parametrize("upload", [UPLOAD, PARTIAL, DEFERRED, replace(UPLOAD, upload_offset=70)])
+@pytest.mark.parametrize("upload", [UPLOAD, PARTIAL, DEFERRED, UPLOAD._replace(upload_offset=70)])
 def test_core_patch__should_be_accepted_against_any_upload(upload: Upload) -> None:
     """The Server SHOULD accept PATCH requests against any upload URL and apply the bytes contained
     in the message at the given offset specified by the Upload-Offset header.
@@ -276,7 +275,7 @@ def test_core_patch__offset_mismatch_must_be_409(upload_offset: str) -> None:
     """
     command = appended(("Upload-Offset", upload_offset), ("Content-Length", "0"))
     with pytest.raises(OffsetMismatch) as caught:
-        decide.append(command, replace(UPLOAD, upload_offset=70), NO_LIMITS, NOW)
+        decide.append(command, UPLOAD._replace(upload_offset=70), NO_LIMITS, NOW)
     assert build_error(caught.value).status == 409
 
 
@@ -284,7 +283,7 @@ def test_core_patch__success_must_be_204_with_the_new_offset() -> None:
     """The Server MUST acknowledge successful PATCH requests with the 204 No Content status. It MUST
     include the Upload-Offset header containing the new offset.
     """
-    response = build_appended(received(replace(UPLOAD, upload_offset=70), 100))
+    response = build_appended(received(UPLOAD._replace(upload_offset=70), 100))
     assert (response.status, response.body) == (204, b"")
     assert header(response, "Upload-Offset") == "100"
 
@@ -394,7 +393,7 @@ def test_creation_upload_defer_length__must_be_omitted_when_not_deferred(upload:
     assert header(build_found(upload), "Upload-Defer-Length") is None
 
 
-@pytest.mark.parametrize("upload", [DEFERRED, replace(PARTIAL, upload_length=None)])
+@pytest.mark.parametrize("upload", [DEFERRED, PARTIAL._replace(upload_length=None)])
 def test_creation_post__head_must_tell_that_the_length_is_deferred(upload: Upload) -> None:
     """As long as the length of the upload is not known, the Server MUST set Upload-Defer-Length: 1
     in all responses to HEAD requests.
@@ -485,7 +484,7 @@ def test_creation_post__head_must_give_the_metadata_as_specified(value: str) -> 
     Upload-Metadata header and its value as specified by the Client during the creation.
     """
     upload = decide.create(created(LENGTH, ("Upload-Metadata", value)), "a", NO_LIMITS, NOW)
-    for found in (upload, replace(upload, changed_metadata="other YQ==")):
+    for found in (upload, upload._replace(changed_metadata="other YQ==")):
         assert header(build_found(found), "Upload-Metadata") == value
 
 
@@ -545,7 +544,7 @@ def test_creation_with_upload__must_tell_the_offset_after_what_was_accepted() ->
 # Expiration
 
 
-@pytest.mark.parametrize("upload", [UPLOAD, DEFERRED, replace(PARTIAL, phase=Phase.COMPLETE)])
+@pytest.mark.parametrize("upload", [UPLOAD, DEFERRED, PARTIAL._replace(phase=Phase.COMPLETE)])
 def test_expiration_upload_expires__must_be_in_every_patch_response(upload: Upload) -> None:
     """This header MUST be included in every PATCH response if the upload is going to expire."""
     assert header(build_appended(upload), "Upload-Expires") == "Tue, 14 Nov 2023 23:13:20 GMT"
@@ -560,7 +559,7 @@ def test_expiration_upload_expires__must_be_in_the_response_to_post() -> None:
     assert header(response, "Upload-Expires") == "Tue, 14 Nov 2023 23:13:20 GMT"
 
 
-@pytest.mark.parametrize("upload", [replace(UPLOAD, phase=Phase.EXPIRED), UPLOAD])
+@pytest.mark.parametrize("upload", [UPLOAD._replace(phase=Phase.EXPIRED), UPLOAD])
 def test_expiration_upload_expires__afterwards_should_be_410(upload: Upload) -> None:
     """If a Client does attempt to resume an upload which has since been removed by the Server, the
     Server SHOULD respond with the 404 Not Found or 410 Gone status. The latter one SHOULD be used
@@ -597,7 +596,7 @@ def test_checksum__a_chunk_must_not_count_before_it_was_verified(
     """
     plan = decide.append(appended(OFFSET, *pairs, trailers=trailers), UPLOAD, NO_LIMITS, NOW)
     assert not plan.keep_partial
-    assert plan.upload == replace(UPLOAD, tail=Tail.SEALED, expires_at=plan.upload.expires_at)
+    assert plan.upload == UPLOAD._replace(tail=Tail.SEALED, expires_at=plan.upload.expires_at)
 
 
 def test_checksum__an_unknown_algorithm_is_400_and_a_mismatch_460() -> None:
@@ -661,7 +660,7 @@ def test_termination_delete__afterwards_should_be_404_or_410(upload: Upload) -> 
     """For all future requests to this URL, the Server SHOULD respond with the 404 Not Found or 410
     Gone status.
     """
-    gone = replace(upload, phase=Phase.TERMINATED)
+    gone = upload._replace(phase=Phase.TERMINATED)
     with pytest.raises(UploadGone):
         decide.find(gone, "a", NOW)
     with pytest.raises(UploadGone):
@@ -676,7 +675,7 @@ def test_termination_delete__afterwards_should_be_404_or_410(upload: Upload) -> 
 @pytest.mark.parametrize(("lengths", "total"), [((5, 6), 11), ((5, 5), 10), ((0, 7), 7)])
 def test_concatenation__the_length_must_be_the_sum(lengths: tuple[int, int], total: int) -> None:
     """The length of the final upload MUST be the sum of the length of all partial uploads."""
-    parts = [replace(PARTIAL, upload_length=length) for length in lengths]
+    parts = [PARTIAL._replace(upload_length=length) for length in lengths]
     assert decide.final_length(parts, NO_LIMITS) == total
 
 
@@ -728,9 +727,9 @@ def test_concatenation__metadata_of_parts_shall_not_be_transferred() -> None:
     "upload",
     [
         FINAL,
-        replace(FINAL, phase=Phase.FINISHING),
+        FINAL._replace(phase=Phase.FINISHING),
         ASSEMBLED,
-        replace(FINAL, phase=Phase.FAILED, reply=Reply(status=422)),
+        FINAL._replace(phase=Phase.FAILED, reply=Reply(status=422)),
     ],
     ids=lambda upload: upload.phase,
 )
@@ -752,7 +751,7 @@ def test_concatenation__head_should_not_tell_an_offset_before_the_finish(phase: 
     """The response to a HEAD request for a final upload SHOULD NOT contain the Upload-Offset header
     unless the concatenation has been successfully finished.
     """
-    assert header(build_found(replace(FINAL, phase=phase)), "Upload-Offset") is None
+    assert header(build_found(FINAL._replace(phase=phase)), "Upload-Offset") is None
 
 
 def test_concatenation__head_must_tell_offset_and_length_after_the_finish() -> None:
@@ -765,7 +764,7 @@ def test_concatenation__head_must_tell_offset_and_length_after_the_finish() -> N
 
 def test_concatenation__head_must_tell_the_offset_of_a_part() -> None:
     """The response to a HEAD request for a partial upload MUST contain the Upload-Offset header."""
-    assert header(build_found(replace(PARTIAL, upload_offset=5)), "Upload-Offset") == "5"
+    assert header(build_found(PARTIAL._replace(upload_offset=5)), "Upload-Offset") == "5"
 
 
 def test_concatenation__head_must_tell_the_length_if_it_can_be_calculated() -> None:
@@ -773,9 +772,9 @@ def test_concatenation__head_must_tell_the_length_if_it_can_be_calculated() -> N
     calculated at the time of the request.
     """
     length = decide.final_length([PARTIAL, PARTIAL], NO_LIMITS)
-    assert header(build_found(replace(FINAL, upload_length=length)), "Upload-Length") == "200"
-    length = decide.final_length([PARTIAL, replace(PARTIAL, upload_length=None)], NO_LIMITS)
-    assert header(build_found(replace(FINAL, upload_length=length)), "Upload-Length") is None
+    assert header(build_found(FINAL._replace(upload_length=length)), "Upload-Length") == "200"
+    length = decide.final_length([PARTIAL, PARTIAL._replace(upload_length=None)], NO_LIMITS)
+    assert header(build_found(FINAL._replace(upload_length=length)), "Upload-Length") is None
 
 
 @pytest.mark.parametrize(

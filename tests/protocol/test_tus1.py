@@ -1,7 +1,6 @@
 """Requests as real clients, odd clients and attackers send them; responses as clients read them."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -368,7 +367,7 @@ REPLY = Reply(status=202, headers={"X-Id": "7"}, body="thanks")
 def test_the_application_adds_to_the_response_that_finishes(
     reply: Reply | None, status_of_created: int, status_of_appended: int, body: bytes
 ) -> None:
-    upload = replace(UPLOAD, reply=reply)
+    upload = UPLOAD._replace(reply=reply)
     answer = build_created(upload, "/files/a")
     assert (answer.status, answer.body) == (status_of_created, body)
     answer = build_appended(upload)
@@ -376,7 +375,7 @@ def test_the_application_adds_to_the_response_that_finishes(
 
 
 def test_the_headers_of_the_application_come_beside_those_of_tus() -> None:
-    answer = build_appended(replace(UPLOAD, upload_offset=100, phase=Phase.COMPLETE, reply=REPLY))
+    answer = build_appended(UPLOAD._replace(upload_offset=100, phase=Phase.COMPLETE, reply=REPLY))
     assert answer.headers == (("Tus-Resumable", "1.0.0"), ("Upload-Offset", "100"), ("X-Id", "7"))
 
 
@@ -396,7 +395,7 @@ def test_more_can_be_announced_where_the_server_can_do_more() -> None:
 def test_a_creation_tells_where_the_upload_stands_already() -> None:
     """TUSKit looks at `Upload-Offset`; a final upload has none before it is assembled."""
     location = "https://tus.example.org/files/a"
-    answer = build_created(replace(UPLOAD, upload_offset=5), location)
+    answer = build_created(UPLOAD._replace(upload_offset=5), location)
     assert header(answer, "Location") == location
     assert header(answer, "Upload-Offset") == "5"
     assert header(build_created(FINAL, location), "Upload-Offset") is None
@@ -459,9 +458,9 @@ def test_a_refusal_of_the_application_is_sent_in_its_own_words(problem_json: boo
     ("upload", "shown"),
     [
         (UPLOAD, True),
-        (replace(UPLOAD, expires_at=None), False),
-        (replace(UPLOAD, phase=Phase.COMPLETE), False),
-        (replace(PARTIAL, phase=Phase.COMPLETE), True),
+        (UPLOAD._replace(expires_at=None), False),
+        (UPLOAD._replace(phase=Phase.COMPLETE), False),
+        (PARTIAL._replace(phase=Phase.COMPLETE), True),
     ],
 )
 def test_an_expiry_is_told_where_there_is_one(upload: Upload, shown: bool) -> None:

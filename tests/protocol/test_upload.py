@@ -1,7 +1,5 @@
 """The life of an upload: no transition takes back what was promised."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,19 +27,19 @@ REPLY = Reply(status=201, headers={"X-Id": "7"}, body="thanks")
         (UPLOAD, 99, Phase.RECEIVING),
         (UPLOAD, 100, Phase.FINISHING),
         (DEFERRED, 100, Phase.RECEIVING),
-        (replace(UPLOAD, upload_length=0), 0, Phase.FINISHING),
-        (replace(FINAL, upload_length=11), 11, Phase.FINISHING),
+        (UPLOAD._replace(upload_length=0), 0, Phase.FINISHING),
+        (FINAL._replace(upload_length=11), 11, Phase.FINISHING),
     ],
 )
 def test_the_last_byte_begins_the_finish(upload: Upload, upload_offset: int, phase: Phase) -> None:
-    after = received(replace(upload, tail=Tail.SEALED), upload_offset)
-    assert after == replace(upload, upload_offset=upload_offset, phase=phase, tail=Tail.OPEN)
+    after = received(upload._replace(tail=Tail.SEALED), upload_offset)
+    assert after == upload._replace(upload_offset=upload_offset, phase=phase, tail=Tail.OPEN)
 
 
 @pytest.mark.parametrize("phase", [Phase.FINISHING, Phase.COMPLETE, Phase.FAILED])
 def test_an_empty_append_to_a_finished_upload_does_not_finish_it_again(phase: Phase) -> None:
     """Else the application would be told twice, and a refusal could be taken back."""
-    upload = replace(UPLOAD, upload_offset=100, phase=phase)
+    upload = UPLOAD._replace(upload_offset=100, phase=phase)
     assert received(upload, 100).phase is phase
 
 
@@ -50,22 +48,22 @@ def test_an_empty_append_to_a_finished_upload_does_not_finish_it_again(phase: Ph
 def test_what_is_synced_is_what_was_received(upload_offset: int) -> None:
     upload = received(UPLOAD, upload_offset)
     assert upload.synced_offset == 0, "received is not synced"
-    assert synced(upload) == replace(upload, synced_offset=upload_offset)
+    assert synced(upload) == upload._replace(synced_offset=upload_offset)
 
 
 def test_a_finish_ends_in_success_or_in_a_refusal_that_is_kept() -> None:
     finishing = received(UPLOAD, 100)
-    assert completed(finishing, "data/a", REPLY) == replace(
-        finishing, phase=Phase.COMPLETE, path="data/a", reply=REPLY
+    assert completed(finishing, "data/a", REPLY) == finishing._replace(
+        phase=Phase.COMPLETE, path="data/a", reply=REPLY
     )
-    assert failed(finishing, REPLY, NOW + 9) == replace(
-        finishing, phase=Phase.FAILED, reply=REPLY, expires_at=NOW + 9
+    assert failed(finishing, REPLY, NOW + 9) == finishing._replace(
+        phase=Phase.FAILED, reply=REPLY, expires_at=NOW + 9
     )
 
 
 def test_a_tombstone_still_has_bytes_to_let_go() -> None:
-    tombstone = buried(replace(UPLOAD, released=True), Phase.TERMINATED, NOW + 9)
-    assert tombstone == replace(UPLOAD, phase=Phase.TERMINATED, expires_at=NOW + 9, released=False)
+    tombstone = buried(UPLOAD._replace(released=True), Phase.TERMINATED, NOW + 9)
+    assert tombstone == UPLOAD._replace(phase=Phase.TERMINATED, expires_at=NOW + 9, released=False)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +80,7 @@ def test_a_tombstone_still_has_bytes_to_let_go() -> None:
 def test_the_application_has_the_last_word_on_metadata(
     upload_metadata: str | None, changed_metadata: str | None, metadata: dict[str, bytes]
 ) -> None:
-    upload = replace(UPLOAD, upload_metadata=upload_metadata, changed_metadata=changed_metadata)
+    upload = UPLOAD._replace(upload_metadata=upload_metadata, changed_metadata=changed_metadata)
     assert upload.metadata == metadata
 
 
@@ -97,21 +95,21 @@ def test_a_part_and_a_whole_know_what_they_are(upload: Upload, partial: bool, fi
 @pytest.mark.parametrize("phase", Phase)
 def test_an_upload_is_unfinished_until_its_finish_is_over(phase: Phase) -> None:
     unfinished = phase in (Phase.RECEIVING, Phase.FINISHING)
-    assert replace(UPLOAD, phase=phase).is_unfinished is unfinished
+    assert UPLOAD._replace(phase=phase).is_unfinished is unfinished
 
 
 @pytest.mark.parametrize(
     ("upload", "may_expire"),
     [
         (UPLOAD, True),
-        (replace(UPLOAD, expires_at=None), False),
-        (replace(UPLOAD, phase=Phase.FINISHING), False),
-        (replace(UPLOAD, phase=Phase.FAILED), True),
-        (replace(UPLOAD, phase=Phase.TERMINATED), True),
-        (replace(UPLOAD, phase=Phase.COMPLETE), False),
-        (replace(FINAL, phase=Phase.COMPLETE), False),
-        (replace(PARTIAL, phase=Phase.COMPLETE), True),
-        (replace(PARTIAL, phase=Phase.COMPLETE, expires_at=None), False),
+        (UPLOAD._replace(expires_at=None), False),
+        (UPLOAD._replace(phase=Phase.FINISHING), False),
+        (UPLOAD._replace(phase=Phase.FAILED), True),
+        (UPLOAD._replace(phase=Phase.TERMINATED), True),
+        (UPLOAD._replace(phase=Phase.COMPLETE), False),
+        (FINAL._replace(phase=Phase.COMPLETE), False),
+        (PARTIAL._replace(phase=Phase.COMPLETE), True),
+        (PARTIAL._replace(phase=Phase.COMPLETE, expires_at=None), False),
     ],
 )
 def test_a_finished_file_never_expires(upload: Upload, may_expire: bool) -> None:

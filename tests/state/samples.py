@@ -1,7 +1,5 @@
 """Records that the tests of state begin with."""
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
 
 from tusd_py.hooks.events import OutboxEvent
@@ -12,13 +10,13 @@ NOW = 1_700_000_000.0
 """Tue, 14 Nov 2023 22:13:20 GMT."""
 
 UPLOAD = Upload(id="a", created_at=NOW, upload_length=100)
-PART = replace(UPLOAD, concat=Partial())
+PART = UPLOAD._replace(concat=Partial())
 
 
 def final(upload_id: str, *parts: str) -> Upload:
     """A record that refers to others."""
     concat = Final(tuple(f"/files/{part}" for part in parts))
-    return replace(UPLOAD, id=upload_id, concat=concat, parts=parts, tail=Tail.SEALED)
+    return UPLOAD._replace(id=upload_id, concat=concat, parts=parts, tail=Tail.SEALED)
 
 
 def event(upload_id: str, at: float = NOW) -> OutboxEvent:

@@ -7,7 +7,6 @@ import sqlite3
 import threading
 import types
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +42,9 @@ class TestRecords:
     ) -> None:
         kept = await state.insert(first)
         assert await state.load(first.id) == first
-        changed = replace(second, id=kept.id, generation=kept.generation)
+        changed = second._replace(id=kept.id, generation=kept.generation)
         committed = await state.commit(changed)
-        assert committed == replace(changed, generation=kept.generation + 1)
+        assert committed == changed._replace(generation=kept.generation + 1)
         assert await state.load(first.id) == committed
         await state.delete(committed)
         assert await state.load(first.id) is None
@@ -62,7 +61,7 @@ class TestRecords:
                 return 1
 
         for headers in (Headers(), types.MappingProxyType({"X-A": "b"})):
-            upload = replace(UPLOAD, id=type(headers).__name__, reply=Reply(headers=headers))
+            upload = UPLOAD._replace(id=type(headers).__name__, reply=Reply(headers=headers))
             await state.insert(upload)
             found = await state.load(upload.id)
             assert found
@@ -75,7 +74,7 @@ class TestRecords:
         other = SqliteState(state.path)
         await other.open()
         await state.insert(PART)
-        await state.insert(replace(PART, id="b"))
+        await state.insert(PART._replace(id="b"))
         load, begun, go_on = rows.load, threading.Event(), threading.Event()
 
         def slow(connection: sqlite3.Connection, upload_id: str) -> Upload | None:
@@ -87,8 +86,8 @@ class TestRecords:
         monkeypatch.setattr(sqlite, "load", slow)
         looking = asyncio.create_task(state.load_many(["a", "b"]))
         assert await asyncio.to_thread(begun.wait, 10)
-        await other.commit(replace(PART, phase=Phase.COMPLETE))
-        await other.commit(replace(PART, id="b", phase=Phase.COMPLETE))
+        await other.commit(PART._replace(phase=Phase.COMPLETE))
+        await other.commit(PART._replace(id="b", phase=Phase.COMPLETE))
         go_on.set()
         assert {upload.phase for upload in (await looking).values()} == {Phase.RECEIVING}
         await other.close()
@@ -123,7 +122,7 @@ class TestCommits:
     ) -> None:
         state = SqliteState(path)
         await state.open()
-        uploads = [await state.insert(replace(UPLOAD, id=f"{number:03}")) for number in range(100)]
+        uploads = [await state.insert(UPLOAD._replace(id=f"{number:03}")) for number in range(100)]
         statements.clear()
         committed = await asyncio.gather(*map(state.commit, uploads))
         assert {upload.generation for upload in committed} == {1}
@@ -178,7 +177,7 @@ class TestCommits:
         monkeypatch.setattr(state, "_connect", small)
         await state.open()
         upload = await state.insert(UPLOAD)
-        large = replace(upload, upload_metadata="x" * 500_000)
+        large = upload._replace(upload_metadata="x" * 500_000)
         with pytest.raises(StorageFull):
             await state.commit(large, events=[event("a")])
         assert await state.load("a") == upload
@@ -274,7 +273,7 @@ def open_each(paths: list[Path], barrier: Any, outcomes: Any, number: int) -> No
     async def open_one(path: Path) -> None:
         state = SqliteState(path)
         assert await state.open() is None
-        await state.insert(replace(UPLOAD, id=str(number)))
+        await state.insert(UPLOAD._replace(id=str(number)))
         await state.close()
 
     try:
@@ -398,7 +397,7 @@ class TestBackup:
         self, state: SqliteState, tmp_path: Path
     ) -> None:
         """Each commit writes an upload and its event: a copy has both of it, or none."""
-        uploads = [await state.insert(replace(UPLOAD, id=f"{n:03}")) for n in range(50)]
+        uploads = [await state.insert(UPLOAD._replace(id=f"{n:03}")) for n in range(50)]
         copied = asyncio.Event()
 
         async def write(upload: Upload) -> None:

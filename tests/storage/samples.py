@@ -1,6 +1,5 @@
 """Uploads that the tests of storage begin with, and what an engine would do with them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from tests.storage.bodies import Bytes
@@ -21,7 +20,7 @@ def named(upload_id: str, filename: str, **changes: object) -> Upload:
     """An upload whose client told a file name."""
     metadata = build_upload_metadata({"filename": filename.encode()})
     upload = Upload(id=upload_id, created_at=NOW, upload_metadata=metadata)
-    return replace(upload, **changes)  # type: ignore[arg-type]
+    return upload._replace(**changes)  # type: ignore[arg-type]
 
 
 async def begin(storage: Storage, upload: Upload) -> Upload:
@@ -35,18 +34,18 @@ async def store(storage: Storage, upload: Upload, *pieces: bytes) -> Upload:
     async with storage.writer(upload) as writer:
         received = await writer.take(Bytes(pieces), MANY, None)
         offset = writer.upload.upload_offset + received.count
-        return replace(writer.upload, upload_offset=offset, tail=Tail.OPEN)
+        return writer.upload._replace(upload_offset=offset, tail=Tail.OPEN)
 
 
 async def store_whole(storage: Storage, upload: Upload, data: bytes) -> Upload:
     """The record when its last byte was stored."""
-    return await store(storage, replace(upload, upload_length=len(data)), data)
+    return await store(storage, upload._replace(upload_length=len(data)), data)
 
 
 async def finished(storage: Storage, upload: Upload, data: bytes) -> Upload:
     """The record of a complete upload."""
     whole = await store_whole(storage, upload, data)
-    return replace(whole, path=await storage.finish(whole, durable=True))
+    return whole._replace(path=await storage.finish(whole, durable=True))
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

@@ -5,7 +5,6 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -57,9 +56,9 @@ class Killed(BaseException):
 class TestTail:
     async def test_a_shorter_write_over_an_old_tail_then_a_kill(self, storage: DiskStorage) -> None:
         """Stale bytes behind a new, shorter write never count."""
-        upload = replace(await begin(storage, UPLOAD), tail=Tail.SEALED)
+        upload = (await begin(storage, UPLOAD))._replace(tail=Tail.SEALED)
         await store(storage, upload, b"never verified")
-        upload = replace(await begin(storage, upload), tail=Tail.OPEN)
+        upload = (await begin(storage, upload))._replace(tail=Tail.OPEN)
         assert storage.locate(upload).read_bytes() == b""
         await store(storage, upload, b"new")
         settled = await storage.settle(upload)
@@ -71,7 +70,7 @@ class TestTail:
         for tail, size in ((Tail.SEALED, 3), (Tail.OPEN, 7)):
             with storage.locate(upload).open("ab") as file:
                 file.write(b"tail")
-            async with storage.writer(replace(upload, tail=tail)) as writer:
+            async with storage.writer(upload._replace(tail=tail)) as writer:
                 assert await writer.size() == writer.upload.upload_offset == size
 
     async def test_a_file_left_by_a_former_upload_of_that_id_does_not_count(
@@ -82,7 +81,7 @@ class TestTail:
         assert storage.locate(UPLOAD).read_bytes() == b""
 
     async def test_beyond_a_tebibyte(self, storage: DiskStorage) -> None:
-        upload = await begin(storage, replace(UPLOAD, upload_length=5 * TIB))
+        upload = await begin(storage, UPLOAD._replace(upload_length=5 * TIB))
         os.truncate(storage.locate(upload), TIB + 3)
         upload = await storage.settle(upload)
         assert upload.upload_offset == TIB + 3
@@ -101,7 +100,7 @@ class TestPlacement:
 
     async def unsynced(self, storage: DiskStorage, tail: Tail = Tail.OPEN) -> Upload:
         upload = await store(storage, UPLOAD, b"synced, not synced")
-        return replace(upload, synced_offset=6, tail=tail)
+        return upload._replace(synced_offset=6, tail=tail)
 
     async def test_names_the_boot_the_device_and_the_inode(self, storage: DiskStorage) -> None:
         upload = await begin(storage, UPLOAD)
@@ -122,7 +121,7 @@ class TestPlacement:
         assert await storage.settle(upload) == recovered
         reboot(monkeypatch, "third")
         again = await storage.settle(upload)
-        assert again == replace(recovered, placement=again.placement)
+        assert again == recovered._replace(placement=again.placement)
         upload = await store(storage, again, b" and on")
         assert storage.locate(upload).read_bytes() == b"synced and on"
         reboot(monkeypatch, "fourth")
@@ -190,7 +189,7 @@ class TestSync:
             with pytest.raises(SyncFailed):
                 await writer.sync()
         with pytest.raises(SyncFailed):
-            await storage.concatenate(replace(UPLOAD, id="f"), [], durable=True)
+            await storage.concatenate(UPLOAD._replace(id="f"), [], durable=True)
 
     async def test_a_folder_that_does_not_take_it(
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
@@ -236,7 +235,7 @@ class TestSync:
             assert synced == [file, file.parent]
             await writer.sync()
             assert synced[2:] == [file], "the name is there for good"
-            whole = replace(writer.upload, upload_offset=3, upload_length=3)
+            whole = writer.upload._replace(upload_offset=3, upload_length=3)
 
         synced.clear()
         await storage.sync(whole)
@@ -257,7 +256,7 @@ class TestSync:
         fail(monkeypatch, "fsync", errno.EIO)
         fail(monkeypatch, "fdatasync", errno.EIO)
         await storage.finish(whole, durable=False)
-        await storage.concatenate(replace(UPLOAD, id=UPLOAD.id), [], durable=False)
+        await storage.concatenate(UPLOAD._replace(id=UPLOAD.id), [], durable=False)
 
 
 class TestFullDisk:
@@ -265,7 +264,7 @@ class TestFullDisk:
         storage = DiskStorage(new_tmpfs(1 << 20))
         await storage.open("mine", is_new=True, trust_unsynced=False)
         data = os.urandom(3 << 20)
-        async with storage.writer(replace(UPLOAD, upload_length=len(data))) as writer:
+        async with storage.writer(UPLOAD._replace(upload_length=len(data))) as writer:
             upload = writer.upload
             with pytest.raises(StorageFull):
                 await writer.take(Whole([data]), len(data), None)
@@ -274,7 +273,7 @@ class TestFullDisk:
         settled = await storage.settle(upload)
         assert settled.upload_offset == size
         assert storage.locate(settled).read_bytes() == data[:size]
-        final = replace(UPLOAD, id="f", concat=Final(("/files/a",)))
+        final = UPLOAD._replace(id="f", concat=Final(("/files/a",)))
         with pytest.raises(StorageFull):
             await storage.concatenate(final, [settled, settled], durable=True)
         await storage.remove(final)
@@ -316,7 +315,7 @@ class Whole(Bytes):
 
 
 class TestConcatenate:
-    FINAL = replace(UPLOAD, id="f", concat=Final(("/files/p",)), tail=Tail.SEALED)
+    FINAL = UPLOAD._replace(id="f", concat=Final(("/files/p",)), tail=Tail.SEALED)
 
     async def test_parts_of_more_than_one_piece(
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
@@ -324,7 +323,7 @@ class TestConcatenate:
         monkeypatch.setattr(disk, "_COPY_AT_ONCE", 1000)
         data = [os.urandom(2500), os.urandom(1000), b""]
         parts = [
-            await store_whole(storage, replace(UPLOAD, id=f"p{number}"), each)
+            await store_whole(storage, UPLOAD._replace(id=f"p{number}"), each)
             for number, each in enumerate(data)
         ]
         order = [0, 1, 0, 2, 1]
@@ -335,7 +334,7 @@ class TestConcatenate:
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Two parts of 5 TiB, all but a few bytes of them a hole that the copy passes over."""
-        part = await begin(storage, replace(UPLOAD, id="p", upload_length=5 * TIB))
+        part = await begin(storage, UPLOAD._replace(id="p", upload_length=5 * TIB))
         os.truncate(storage.locate(part), 5 * TIB - 3)
         part = await store(storage, await storage.settle(part), b"end")
         assert part.upload_offset == 5 * TIB
@@ -359,7 +358,7 @@ class TestConcatenate:
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         parts = [
-            await store_whole(storage, replace(UPLOAD, id=name), name.encode() * 4)
+            await store_whole(storage, UPLOAD._replace(id=name), name.encode() * 4)
             for name in ("p", "q")
         ]
         with monkeypatch.context() as patched:
@@ -458,7 +457,7 @@ class TestCancelled:
     async def test_a_long_concatenation_is_stopped(
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        part = await store_whole(storage, replace(UPLOAD, id="p"), b"abcdef")
+        part = await store_whole(storage, UPLOAD._replace(id="p"), b"abcdef")
         begun, go_on = asyncio.Event(), threading.Event()
         loop, real = asyncio.get_running_loop(), os.copy_file_range
         copied: list[int] = []
@@ -471,7 +470,7 @@ class TestCancelled:
 
         monkeypatch.setattr(os, "copy_file_range", slow)
         monkeypatch.setattr(disk, "_COPY_AT_ONCE", 1)
-        final = replace(UPLOAD, id="f", concat=Final(("/files/p",)))
+        final = UPLOAD._replace(id="f", concat=Final(("/files/p",)))
         task = asyncio.create_task(storage.concatenate(final, [part], durable=True))
         await begun.wait()
         task.cancel()
@@ -498,7 +497,7 @@ class TestCopyOut:
         self, storage: DiskStorage, tmp_path: Path
     ) -> None:
         to = DiskStorage(tmp_path / "backup")
-        upload = replace(await store(storage, UPLOAD, b"abcdef"), upload_offset=4)
+        upload = (await store(storage, UPLOAD, b"abcdef"))._replace(upload_offset=4)
         await storage.copy_out(upload, to)
         assert to.locate(upload).read_bytes() == b"abcd"
         with pytest.raises(StorageFailed):
@@ -528,7 +527,7 @@ class TestCopyOut:
 
 
 async def test_a_part_that_was_cut_by_someone_else(storage: DiskStorage) -> None:
-    part = replace(await store_whole(storage, UPLOAD, b"abc"), phase=Phase.COMPLETE)
+    part = (await store_whole(storage, UPLOAD, b"abc"))._replace(phase=Phase.COMPLETE)
     os.truncate(storage.locate(part), 1)
     with pytest.raises(StorageFailed):
-        await storage.concatenate(replace(UPLOAD, id="f"), [part], durable=False)
+        await storage.concatenate(UPLOAD._replace(id="f"), [part], durable=False)

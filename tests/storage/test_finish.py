@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +90,7 @@ class TestFinish:
         self, storage: DiskStorage, target: str
     ) -> None:
         with pytest.raises(InvalidTemplate):
-            await finished(storage, replace(UPLOAD, target=target), b"abc")
+            await finished(storage, UPLOAD._replace(target=target), b"abc")
         assert storage.locate(UPLOAD).read_bytes() == b"abc"
 
     @pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling link"])
@@ -146,7 +145,7 @@ class TestFinish:
             again = opened(place, "{yyyy}/{filename}")
             path = await again.finish(upload, durable=durable)
             assert files_below(place / "files") == expected
-            assert again.locate(replace(upload, path=path)).read_bytes() == b"abc"
+            assert again.locate(upload._replace(path=path)).read_bytes() == b"abc"
             assert not list((place / "data").rglob("a"))
         assert step >= (5 if durable else 2)
 
@@ -157,7 +156,7 @@ class TestFinish:
         upload = await store_whole(storage, named("a", "film.mp4"), b"abc")
         await storage.finish(upload, durable=True)
         boot, device, inode = upload.placement.split(":")
-        renumbered = replace(upload, placement=f"{boot}:{int(device) + 1}:{inode}")
+        renumbered = upload._replace(placement=f"{boot}:{int(device) + 1}:{inode}")
         assert await storage.finish(renumbered, durable=True) == "files/film.mp4"
 
     async def test_an_empty_upload_is_finished_once(self, place: Path) -> None:
@@ -179,8 +178,8 @@ class TestFinish:
         storage = await with_template(place, "{id}-{filename}")
         first = await finished(storage, named("i" * 128, "x" * 300 + ".mp4"), b"abc")
         assert len(storage.locate(first).name) == 255
-        second = replace(first, id="j" * 128, target=storage.locate(first).name, path=None)
-        second = await finished(storage, replace(second, upload_offset=0, placement=""), b"def")
+        second = first._replace(id="j" * 128, target=storage.locate(first).name, path=None)
+        second = await finished(storage, second._replace(upload_offset=0, placement=""), b"def")
         assert len(storage.locate(second).name) == 255
         assert storage.locate(second).name.endswith(f"-{'j' * 128}.mp4")
         assert {storage.locate(each).read_bytes() for each in (first, second)} == {b"abc", b"def"}
@@ -201,7 +200,7 @@ class TestRemove:
         storage = await with_template(place)
         upload = await finished(storage, named("a", "film.mp4"), b"abc")
         await storage.take(upload, tmp_path / "mine.mp4")
-        assert await storage.remove(replace(upload, path=None)) == 0
+        assert await storage.remove(upload._replace(path=None)) == 0
         assert (tmp_path / "mine.mp4").read_bytes() == b"abc"
 
 
@@ -234,7 +233,7 @@ class TestAnothersFile:
 
     async def test_is_not_copied(self, place: Path, tmp_path: Path) -> None:
         storage, first, _ = await self.replaced(place)
-        empty = replace(first, path="files/gone", upload_offset=0, upload_length=0)
+        empty = first._replace(path="files/gone", upload_offset=0, upload_length=0)
         for upload in (first, empty):
             with pytest.raises(StorageFailed):
                 await storage.copy_out(upload, opened(tmp_path / "backup"))
@@ -262,14 +261,14 @@ class TestAnothersFile:
         """Files that were restored by rsync have other inodes, and must not answer 404."""
         storage = await with_template(place, template)
         upload = await finished(storage, named("abc", "film.mp4"), b"first")
-        restored = replace(upload, placement="boot:1:1")
+        restored = upload._replace(placement="boot:1:1")
         assert await storage.has(restored)
         assert await storage.remove(restored) == 5
 
     async def test_is_trusted_where_nothing_is_known(self, place: Path) -> None:
         """In a backup files have other inodes, and records name none."""
         storage = await with_template(place)
-        upload = replace(await finished(storage, named("a", "film.mp4"), b"abc"), placement="")
+        upload = (await finished(storage, named("a", "film.mp4"), b"abc"))._replace(placement="")
         assert await storage.has(upload)
         assert await storage.remove(upload) == 3
         assert not await storage.has(upload)
@@ -313,7 +312,7 @@ class TestTake:
         step, was_killed = 0, True
         while was_killed:
             target = to.parent / str(step) / to.name
-            upload = await finished(storage, replace(UPLOAD, id=f"a{step}"), b"abc")
+            upload = await finished(storage, UPLOAD._replace(id=f"a{step}"), b"abc")
             with monkeypatch.context() as patched:
                 kill_at(patched, step)
                 try:
@@ -383,6 +382,6 @@ class TestTake:
         await storage.finish(whole, durable=True)
         path = await storage.finish(whole, durable=True)
         assert path == "files/film-a.mp4"
-        await storage.take(replace(whole, path=path), tmp_path / "mine.mp4")
+        await storage.take(whole._replace(path=path), tmp_path / "mine.mp4")
         assert (tmp_path / "mine.mp4").read_bytes() == b"abc"
         assert whole.created_at == NOW

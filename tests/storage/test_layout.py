@@ -2,7 +2,6 @@
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,7 +152,7 @@ class TestStrays:
     ) -> None:
         data = place / "data"
         for name in ("a", "b.c~d"):
-            await store(storage, replace(UPLOAD, id=name), b"abc")
+            await store(storage, UPLOAD._replace(id=name), b"abc")
         shard = storage.locate(UPLOAD).parent
         (shard / "in another shard").touch()
         (shard / "elsewhere").touch()
@@ -161,9 +160,9 @@ class TestStrays:
         (shard / ("x" * 129)).touch()
         (shard / "naïve").touch()
         (data / "not-in-a-shard").touch()
-        folder = storage.locate(replace(UPLOAD, id="folder"))
+        folder = storage.locate(UPLOAD._replace(id="folder"))
         folder.mkdir(parents=True)
-        link = storage.locate(replace(UPLOAD, id="link"))
+        link = storage.locate(UPLOAD._replace(id="link"))
         link.parent.mkdir(exist_ok=True)
         link.symlink_to(storage.locate(UPLOAD))
         assert await strays(storage) == ["a", "b.c~d"]
@@ -178,7 +177,7 @@ class TestStrays:
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for number in range(3):
-            await store(storage, replace(UPLOAD, id=f"a{number}"), b"abc")
+            await store(storage, UPLOAD._replace(id=f"a{number}"), b"abc")
         lstat = Path.lstat
 
         def late(path: Path) -> os.stat_result:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,7 +79,7 @@ async def test_another_file_is_never_written_to(storage: DiskStorage, *, replace
 async def test_a_look_at_the_size_while_the_file_is_let_go(storage: DiskStorage) -> None:
     """A descriptor's number may be another upload's the moment after it is closed."""
     upload = await store(storage, UPLOAD, b"abc")
-    other = await store(storage, replace(UPLOAD, id="other"), b"of another length")
+    other = await store(storage, UPLOAD._replace(id="other"), b"of another length")
     over = threading.Event()
 
     def churn(file: DiskFile) -> None:

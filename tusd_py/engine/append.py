@@ -7,7 +7,7 @@ The rules:
   is cancelled interrupts its body and lets this run to its end (`services.to_the_end`).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from tusd_py.body import Body, EndedBy, Reason, Received
@@ -88,7 +88,7 @@ async def _take(services: Services, command: Append, body: Body, upload: Upload)
     async with services.storage.writer(upload) as writer:
         plan = decide.append(command, writer.upload, services.limits, services.clock())
         begun = plan.upload
-        if begun != replace(upload, expires_at=begun.expires_at):
+        if begun != upload._replace(expires_at=begun.expires_at):
             begun = await services.publish(begun)
         live = Live(
             upload=begun,
@@ -183,4 +183,4 @@ async def _open(services: Services, upload: Upload) -> Upload:
     """Unseals an upload whose unverified tail was cut; the chunk leaves no other trace."""
     if upload.tail is Tail.OPEN:
         return upload
-    return await services.publish(replace(upload, tail=Tail.OPEN))
+    return await services.publish(upload._replace(tail=Tail.OPEN))

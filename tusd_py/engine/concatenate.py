@@ -4,8 +4,6 @@ It locks only itself: complete parts do not change, and while it is unfinished i
 which keeps them from being swept.
 """
 
-from dataclasses import replace
-
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.protocol import decide
 from tusd_py.protocol.errors import InvalidPart, TusError, UploadTooLarge
@@ -31,7 +29,7 @@ async def assemble(services: Services, final: Upload) -> Upload:
             return await _fail(services, final, gone, status=410)
     there = [part for part in parts if part is not None]
     try:
-        known = replace(final, upload_length=decide.final_length(there, services.limits))
+        known = final._replace(upload_length=decide.final_length(there, services.limits))
     except UploadTooLarge as error:
         # The length of a part may come after that of the others was checked.
         return await _fail(services, final, error, status=error.status)
@@ -41,7 +39,7 @@ async def assemble(services: Services, final: Upload) -> Upload:
     durable = services.fsync is not Fsync.NEVER
     placement = await services.storage.concatenate(final, whole, durable=durable)
     length = sum(part.upload_offset for part in whole)
-    assembled = received(replace(final, upload_length=length, placement=placement), length)
+    assembled = received(final._replace(upload_length=length, placement=placement), length)
     if durable:
         assembled = synced(assembled)
     return await services.publish(assembled, durable=services.moves(assembled))
@@ -50,4 +48,4 @@ async def assemble(services: Services, final: Upload) -> Upload:
 async def _fail(services: Services, final: Upload, why: TusError, *, status: int) -> Upload:
     reply = Reply(status=status, body=f"{why.code}: {why}\n")
     until = services.clock() + services.timing.remember_gone
-    return await services.publish(failed(replace(final, tail=Tail.SEALED), reply, until))
+    return await services.publish(failed(final._replace(tail=Tail.SEALED), reply, until))

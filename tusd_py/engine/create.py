@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from functools import partial
 
 from tusd_py.body import Body, Reason
@@ -112,14 +111,14 @@ async def _with_parts(
     for part_id, url in zip(upload.parts, concat.urls, strict=True):
         await authorize_part(part_id)
         parts.append(decide.check_part(found.get(part_id), url, services.clock()))
-    return replace(upload, upload_length=decide.final_length(parts, services.limits))
+    return upload._replace(upload_length=decide.final_length(parts, services.limits))
 
 
 async def _ask_application(services: Services, upload: Upload, request: RequestInfo) -> Upload:
     hooks = services.hooks
     if hooks.new_id is not None:
         chosen = await hooks.new_id(_describe(upload, request))
-        upload = replace(upload, id=_checked_id(chosen))
+        upload = upload._replace(id=_checked_id(chosen))
     if hooks.on_create is not None:
         changes = await hooks.on_create(_describe(upload, request)) or Changes()
         upload = _changed(upload, changes)
@@ -141,8 +140,7 @@ def _changed(upload: Upload, changes: Changes) -> Upload:
     metadata = upload.changed_metadata
     if changes.metadata is not None:
         metadata = build_upload_metadata(changes.metadata)
-    return replace(
-        upload,
+    return upload._replace(
         id=upload.id if changes.id is None else _checked_id(changes.id),
         changed_metadata=metadata,
         target=upload.target if changes.target is None else _checked_target(changes.target),

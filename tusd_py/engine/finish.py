@@ -8,7 +8,6 @@ The rules:
 """
 
 import logging
-from dataclasses import replace
 from functools import partial
 
 from tusd_py.engine import concatenate
@@ -62,7 +61,7 @@ async def fall_back(services: Services, upload: Upload) -> None:
     """
     safe = min(upload.synced_offset, upload.upload_offset)
     logger.error("upload %s: the disk failed to sync; back to byte %d", upload.id, safe)
-    fallen = replace(upload, upload_offset=safe, phase=Phase.RECEIVING, tail=Tail.SEALED)
+    fallen = upload._replace(upload_offset=safe, phase=Phase.RECEIVING, tail=Tail.SEALED)
     await services.publish(fallen, durable=True)
 
 
@@ -96,7 +95,7 @@ async def finish(services: Services, upload: Upload) -> Upload:
             upload = await services.publish(writer.upload, durable=durable)
     # What on_finish takes away, a repeated finish cannot put into its place again.
     path = upload.path or await services.storage.finish(upload, durable=durable)
-    placed = replace(upload, path=path)
+    placed = upload._replace(path=path)
     if asks(services, upload) and upload.path is None:
         placed = await services.publish(placed, durable=durable)
     try:

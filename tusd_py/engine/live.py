@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tusd_py.body import Body, Reason
 from tusd_py.protocol.upload import Upload
@@ -59,11 +59,11 @@ class Live:
                 self.body.interrupt(Reason.CANCELLED)
                 return
             if upload.may_expire:
-                upload = replace(upload, expires_at=expires_at)
+                upload = upload._replace(expires_at=expires_at)
             # The last byte is left to the end of the append, where the finish begins.
             if self.follows and size != upload.upload_length:
                 synced_offset = size if sync else upload.synced_offset
-                upload = replace(upload, upload_offset=size, synced_offset=synced_offset)
+                upload = upload._replace(upload_offset=size, synced_offset=synced_offset)
             self.upload = await publish(upload)
             self.since = now
 

@@ -19,7 +19,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.engine.finish import asks, fall_back, finish
@@ -29,7 +29,7 @@ from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.commands import Append
 from tusd_py.protocol.errors import TusError, UploadExists, UploadLocked
-from tusd_py.protocol.upload import Phase, Tail, Upload, changed
+from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.state.interface import NotNow
 from tusd_py.storage.interface import SyncFailed
 
@@ -127,21 +127,18 @@ async def insert_small(services: Services, upload: Upload) -> Upload:
     return await services.state.insert(upload, durable=durable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _Plan(NamedTuple):
     """What is to be stored and committed.
 
     Attributes:
         before: The record as it is.
-        begun: The record as it is to be committed, but for `changes` and its placement.
-        changes: What the bytes bring.
+        after: The record as it is to be committed, but for its placement.
         sync: Whether the bytes must outlive a loss of power before the commit.
         durable: Whether the commit must.
     """
 
     before: Upload
-    begun: Upload
-    changes: dict[str, object]
+    after: Upload
     sync: bool
     durable: bool
 
@@ -178,17 +175,16 @@ def _planned(services: Services, command: Append, body: Memory, upload: Upload) 
     always = services.fsync is Fsync.ALWAYS
     sync = always or (last and services.fsync is Fsync.COMPLETE)
     path = services.storage.resting_path(begun) if last and not asks(services, begun) else None
-    changes: dict[str, object] = {
-        "upload_offset": offset,
-        "synced_offset": offset if sync else begun.synced_offset,
-        "tail": Tail.OPEN,
-        "path": path,
-        "phase": _phase(last=last, path=path),
-    }
+    after = begun._replace(
+        upload_offset=offset,
+        synced_offset=offset if sync else begun.synced_offset,
+        tail=Tail.OPEN,
+        path=path,
+        phase=_phase(last=last, path=path),
+    )
     return _Plan(
         before=upload,
-        begun=begun,
-        changes=changes,
+        after=after,
         sync=sync,
         durable=always or (sync and (path is not None or services.moves(begun))),
     )
@@ -223,7 +219,7 @@ def _put(services: Services, plan: _Plan, data: bytes) -> Upload:
     placement = services.storage.put(plan.before, data, durable=plan.sync)
     if placement is None:
         raise Unusual
-    return changed(plan.begun, placement=placement, **plan.changes)
+    return plan.after._replace(placement=placement)
 
 
 async def _commit(services: Services, plan: _Plan, after: Upload, *, is_new: bool) -> Upload:

@@ -1,7 +1,5 @@
 """The end of an upload before its time: a tombstone first, then the bytes go."""
 
-from dataclasses import replace
-
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import OutboxEvent, UploadBuried
 from tusd_py.protocol import decide
@@ -68,7 +66,7 @@ async def release(services: Services, tombstone: Upload) -> int:
     """Under the lock: lets go of the bytes of a tombstone: how many came free."""
     services.unsynced.pop(tombstone.id, None)
     freed = await services.storage.remove(tombstone)
-    await services.state.commit(replace(tombstone, released=True))
+    await services.state.commit(tombstone._replace(released=True))
     return freed
 
 

@@ -1,6 +1,7 @@
 """What a command means for an upload as it stands: a plan, or an error. Nothing is done here."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Append, Create
@@ -17,7 +18,7 @@ from tusd_py.protocol.errors import (
     UploadNotFound,
     UploadTooLarge,
 )
-from tusd_py.protocol.upload import GONE, Phase, Tail, Upload, changed
+from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,7 @@ class Limits:
             raise UploadTooLarge(size, self.max_size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppendPlan:
+class AppendPlan(NamedTuple):
     """How to take the body of an append.
 
     Attributes:
@@ -164,8 +164,7 @@ def append(command: Append, upload: Upload | None, limits: Limits, now: float) -
     bound = upload_length if upload_length is not None else limits.max_size
     room = (abnf.LARGEST_INTEGER if bound is None else bound) - found.upload_offset
     return AppendPlan(
-        upload=changed(
-            found,
+        upload=found._replace(
             upload_length=upload_length,
             expires_at=limits.expires_at(now) if found.may_expire else found.expires_at,
             tail=Tail.SEALED if content.is_verified else Tail.OPEN,

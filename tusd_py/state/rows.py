@@ -3,20 +3,16 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from tusd_py.protocol.concat import Concat, build_upload_concat, parse_upload_concat
 from tusd_py.protocol.errors import StaleGeneration, UploadExists
-from tusd_py.protocol.upload import FIELDS, Phase, Reply, Tail, Upload, changed, made_of, values_of
+from tusd_py.protocol.upload import Phase, Reply, Tail, Upload
 
-SELECT = f"SELECT {', '.join(FIELDS)} FROM uploads"  # noqa: S608
+SELECT = f"SELECT {', '.join(Upload._fields)} FROM uploads"  # noqa: S608
 _SELECT_ONE = f"{SELECT} WHERE id = ?"
-_INSERT = f"INSERT INTO uploads ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"  # noqa: S608
-_UPDATE = (
-    f"UPDATE uploads SET {', '.join(f'{name} = ?' for name in FIELDS)} "  # noqa: S608
-    "WHERE id = ? AND generation = ?"
-)
 _PUSH_FINALS = (
     "UPDATE uploads SET expires_at = MAX(expires_at, ?) "
     "WHERE id IN (SELECT final_id FROM part_refs WHERE part_id = ?)"
@@ -36,7 +32,8 @@ def insert(connection: sqlite3.Connection, upload: Upload) -> Upload:
         UploadExists: The id is taken.
     """
     try:
-        connection.execute(_INSERT, to_row(upload))
+        nulls, values = to_row(upload)
+        connection.execute(_insert(nulls), values)
     except sqlite3.IntegrityError as error:
         raise UploadExists(upload.id) from error
     return upload
@@ -48,22 +45,47 @@ def update(connection: sqlite3.Connection, upload: Upload) -> Upload:
     Raises:
         StaleGeneration: There is another one there.
     """
-    committed = changed(upload, generation=upload.generation + 1)
-    row = (*to_row(committed), upload.id, upload.generation)
-    if connection.execute(_UPDATE, row).rowcount != 1:
+    committed = upload._replace(generation=upload.generation + 1)
+    nulls, values = to_row(committed)
+    values += (upload.id, upload.generation)
+    if connection.execute(_update(nulls), values).rowcount != 1:
         raise StaleGeneration(upload.id)
     if upload.is_partial and upload.is_unfinished:
         connection.execute(_PUSH_FINALS, (upload.expires_at, upload.id))
     return committed
 
 
-def to_row(upload: Upload) -> tuple[Any, ...]:
-    """A record as the values of its row, in the order of the columns."""
-    values = list(values_of(upload))
+Nulls = tuple[bool, ...]
+"""Which columns of a row are NULL, in their order."""
+
+
+def to_row(upload: Upload) -> tuple[Nulls, list[Any]]:
+    """A record as a row: its NULLs, and the values of the other columns in their order.
+
+    To bind a `None` costs more than all the other values: Python looks for an adapter each time.
+    """
+    row: list[Any] = list(upload)
     for index, build in _BUILD:
-        if values[index] is not None:
-            values[index] = build(values[index])
-    return tuple(values)
+        if row[index] is not None:
+            row[index] = build(row[index])
+    return tuple([value is None for value in row]), [value for value in row if value is not None]
+
+
+@lru_cache(maxsize=256)
+def _insert(nulls: Nulls) -> str:
+    values = ", ".join(map(_bound, nulls))
+    return f"INSERT INTO uploads ({', '.join(Upload._fields)}) VALUES ({values})"  # noqa: S608
+
+
+@lru_cache(maxsize=256)
+def _update(nulls: Nulls) -> str:
+    pairs = zip(Upload._fields, nulls, strict=True)
+    values = ", ".join(f"{name} = {_bound(is_null)}" for name, is_null in pairs)
+    return f"UPDATE uploads SET {values} WHERE id = ? AND generation = ?"  # noqa: S608
+
+
+def _bound(is_null: bool) -> str:
+    return "NULL" if is_null else "?"
 
 
 def _build_reply(reply: Reply) -> str:
@@ -76,7 +98,7 @@ def from_row(row: tuple[Any, ...]) -> Upload:
     values = list(row)
     for index, parse in _PARSE:
         values[index] = parse(values[index])
-    return made_of(values)
+    return Upload._make(values)
 
 
 def _build_parts(parts: tuple[str, ...]) -> str | None:
@@ -108,5 +130,5 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]]
 }
 """Columns whose values are not those of the record: to the row, and back."""
 
-_BUILD = [(FIELDS.index(name), pair[0]) for name, pair in _CONVERSIONS.items()]
-_PARSE = [(FIELDS.index(name), pair[1]) for name, pair in _CONVERSIONS.items()]
+_BUILD = [(Upload._fields.index(name), pair[0]) for name, pair in _CONVERSIONS.items()]
+_PARSE = [(Upload._fields.index(name), pair[1]) for name, pair in _CONVERSIONS.items()]

@@ -16,7 +16,6 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from tusd_py.protocol.upload import Tail, Upload
 from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
 from tusd_py.storage.template import check_template, render, safe_path, with_id
-from tusd_py.storage.threads import fdatasync, in_thread, translated
+from tusd_py.storage.threads import failure_of, fdatasync, in_thread
 from tusd_py.storage.writer import DiskFile, DiskWriter
 
 _COPY_AT_ONCE = 1 << 30
@@ -72,8 +71,10 @@ class DiskStorage:
 
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """See `Storage.put`."""
-        with translated():
+        try:
             return self._put(upload, data, durable=durable)
+        except OSError as error:
+            raise failure_of(error) from error
 
     def _put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         is_new = not upload.placement
@@ -187,8 +188,7 @@ class DiskStorage:
             raise StoredBytesLost(upload.id)
         if stat.st_size > offset:
             os.ftruncate(descriptor, offset)
-        return replace(
-            upload,
+        return upload._replace(
             upload_offset=offset,
             synced_offset=min(upload.synced_offset, offset),
             placement=placement,

@@ -46,9 +46,12 @@ def translated() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull from error
-        raise StorageFailed from error
+        raise failure_of(error) from error
+
+
+def failure_of(error: OSError) -> StorageFailed | StorageFull:
+    """What an error of the system is here."""
+    return StorageFull() if error.errno in _FULL else StorageFailed()
 
 
 def fdatasync(descriptor: int) -> None:
