@@ -51,13 +51,16 @@ class Metrics:
             buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
             registry=registry,
         )
+        # To look a label up costs more than to count.
+        self._of_method: dict[str, tuple[Counter, Histogram]] = {}
 
     def observe(self, event: Observed) -> None:
         """Takes one event in."""
         match event:
             case RequestEnded():
-                self._requests.labels(event.method).inc()
-                self._seconds.labels(event.method).observe(event.seconds)
+                requests, seconds = self._of_method.get(event.method) or self._begin(event.method)
+                requests.inc()
+                seconds.observe(event.seconds)
                 if event.code:
                     self._errors.labels(str(event.status), event.code).inc()
             case BytesReceived():
@@ -68,6 +71,11 @@ class Metrics:
                 self._finished.inc()
             case UploadBuried():
                 (self._terminated if event.phase == "terminated" else self._expired).inc()
+
+    def _begin(self, method: str) -> tuple[Counter, Histogram]:
+        made = self._requests.labels(method), self._seconds.labels(method)
+        self._of_method[method] = made
+        return made
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scrape, and its content type."""

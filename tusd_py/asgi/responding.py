@@ -87,41 +87,43 @@ class Exchange:
 
     async def respond(self, response: Response) -> None:
         """Answers, and leaves the connection so that the next request can be told apart."""
-        headers = response.headers
+        headers = _raw(response.headers)
         has_length = response.status not in (204, 304)
         if has_length and self.scope["method"] != "HEAD":
-            headers += (("Content-Length", str(len(response.body))),)
-        keeps = await self._can_keep_connection()
-        says_close = ("Connection", "close")
+            headers.append((b"Content-Length", b"%d" % len(response.body)))
+        keeps = self._body.is_ended or await self._can_keep_connection()
+        says_close = (b"Connection", b"close")
         if not keeps and says_close not in headers and self.scope.get("http_version") == "1.1":
-            headers += (says_close,)
-        await self.send(
-            {"type": "http.response.start", "status": response.status, "headers": _raw(headers)}
-        )
+            headers.append(says_close)
+        await self._begin(response.status, headers)
         body = response.body
         if not keeps and not self._owes_continue():
-            await self.send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
             await self._body.drop(_LINGER, _LINGER_FOR, spread=True)
             body = b""
-        await self.send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.body", "body": body})
 
     async def send(self, message: Message) -> None:
-        """Passes a message on; the head gets what goes on any answer."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = list(message.get("headers", ()))
-            # "MUST be included in every request and response" (Core Protocol, Tus-Resumable), and
-            # a file response's own refusals, such as a 416, come without it.
-            if not headers or all(name.lower() != b"tus-resumable" for name, _ in headers):
-                headers.append((b"Tus-Resumable", TUS_VERSION.encode()))
-            headers += _raw(self.extra)
-            headers.append((b"X-Request-ID", self.request_id.encode()))
-            message["headers"] = headers
-        await self._send(message)
+        """Passes a message of a file response on; the head gets what goes on any answer."""
+        if message["type"] != "http.response.start":
+            await self._send(message)
+            return
+        headers = list(message.get("headers", ()))
+        # "MUST be included in every request and response" (Core Protocol, Tus-Resumable), and a
+        # file response's own refusals, such as a 416, come without it.
+        if all(name.lower() != b"tus-resumable" for name, _ in headers):
+            headers.append((b"Tus-Resumable", TUS_VERSION.encode()))
+        await self._begin(message["status"], headers)
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status = status
+        headers += _raw(self.extra)
+        headers.append((b"X-Request-ID", self.request_id.encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _can_keep_connection(self) -> bool:
         """Whether no byte of this request's body can be taken for the next request."""
-        if self._body.is_ended or not self._has_body():
+        if not self._has_body():
             return True
         if self._owes_continue() or self._body.interrupted_by is not None:
             # Whoever was interrupted is told at once, also if the rest never comes.

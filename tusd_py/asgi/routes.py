@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -96,8 +96,9 @@ class TusRoutes:
             send: Likewise.
             base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
         """
+        if not self._under_way:
+            self._is_idle.clear()
         self._under_way += 1
-        self._is_idle.clear()
         try:
             await self._answer(scope, receive, send, base_path)
         finally:
@@ -177,7 +178,7 @@ class TusRoutes:
             extensions = tus1.WITH_TRAILERS if request.trailers else tus1.EXTENSIONS
             max_size = self._services.limits.max_size
             answer = tus1.build_capabilities(Capabilities(extensions=extensions, max_size=max_size))
-            await exchange.respond(replace(answer, headers=answer.headers + preflight))
+            await exchange.respond(answer._replace(headers=answer.headers + preflight))
             return
         info = self._describe(scope, method, request.headers)
         if self._services.hooks.authorize is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tusd_py.protocol.upload import Phase
 
@@ -36,8 +37,7 @@ class UploadBuried:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestEnded:
+class RequestEnded(NamedTuple):
     """A request was answered.
 
     Attributes:

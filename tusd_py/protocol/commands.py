@@ -6,6 +6,7 @@ come with any of them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tusd_py.protocol.checksum import (
     ALGORITHMS,
@@ -17,8 +18,7 @@ from tusd_py.protocol.concat import Concat
 from tusd_py.protocol.errors import TusError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class Content(NamedTuple):
     """Upload data that comes with a request.
 
     Attributes:
@@ -61,8 +61,7 @@ class Content:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Create:
+class Create(NamedTuple):
     """Make a new upload. Creation, POST.
 
     Attributes:
@@ -80,8 +79,7 @@ class Create:
     content: Content | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(NamedTuple):
     """Put bytes at the end of an upload. Core Protocol, PATCH.
 
     Attributes:

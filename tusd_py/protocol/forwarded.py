@@ -1,13 +1,13 @@
 """Where the client believes this server to be: the base of every absolute `Location`."""
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from tusd_py.protocol import abnf
 from tusd_py.protocol.headers import Headers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(NamedTuple):
     """`scheme` and `host` (with its port) of a URL, and a path `prefix` that a proxy removed."""
 
     scheme: str
@@ -51,6 +51,7 @@ def _forwarded(headers: Headers, own: Origin) -> Origin:
     )
 
 
+@lru_cache(maxsize=256)
 def _host(value: str | None) -> str:
     return value if value and abnf.HOST.fullmatch(value) else ""
 

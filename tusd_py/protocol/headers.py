@@ -2,7 +2,7 @@
 
 import datetime
 import email.utils
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from tusd_py.protocol import abnf
@@ -26,17 +26,15 @@ class Headers:
         raw: Pairs of name and value as bytes, as ASGI gives them.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_repeated", "_values")
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        values: dict[bytes, list[bytes]] = {}
-        for name, value in raw:
-            key = name.lower()
-            if key in values:
-                values[key].append(value)
-            else:
-                values[key] = [value]
-        self._values = values
+        pairs = [(name.lower(), value) for name, value in raw]
+        self._values = dict(pairs)
+        self._repeated: dict[bytes, list[bytes]] = {}
+        if len(self._values) != len(pairs):
+            for name, value in pairs:
+                self._repeated.setdefault(name, []).append(value)
 
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._values
@@ -47,29 +45,36 @@ class Headers:
         Raises:
             InvalidHeader: It stands there more than once.
         """
-        values = self._values.get(_key(name))
-        if values is None:
+        value = self._values.get(_key(name))
+        if value is None:
             return None
-        if len(values) > 1:
+        if self._repeated and len(values := self._all(_key(name))) > 1:
             sent = ", ".join(map(_text, values))
             raise InvalidHeader(name, "was sent more than once; send it once", sent)
-        return _text(values[0])
+        return _text(value)
 
     def first(self, name: str) -> str | None:
         """The first value of a header, where a second one would do no harm."""
-        values = self._values.get(_key(name))
-        return _text(values[0]) if values else None
+        value = self._values.get(_key(name))
+        if value is None:
+            return None
+        return _text(self._repeated[_key(name)][0] if self._repeated else value)
 
     def joined(self, name: str) -> str:
         """All values of a header that is a list, with commas; empty if it is not there."""
-        return ",".join(map(_text, self._values.get(_key(name), ())))
+        return ",".join(map(_text, self._all(_key(name))))
 
     def as_mapping(self) -> dict[str, str]:
         """All of them, by lower-case name; repeated ones joined by commas."""
         return {
-            name.decode("latin-1"): ", ".join(map(_text, values))
-            for name, values in self._values.items()
+            name.decode("latin-1"): ", ".join(map(_text, self._all(name))) for name in self._values
         }
+
+    def _all(self, key: bytes) -> Sequence[bytes]:
+        """The values of a header in the order of sending."""
+        if self._repeated:
+            return self._repeated.get(key, ())
+        return (self._values[key],) if key in self._values else ()
 
 
 @lru_cache(maxsize=256)

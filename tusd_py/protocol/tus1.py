@@ -6,6 +6,7 @@ Another dialect is another module of this shape, on the same commands.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tusd_py.protocol import commands
 from tusd_py.protocol.checksum import TUS_CHECKSUM_ALGORITHM, parse_upload_checksum
@@ -60,8 +61,7 @@ WITH_TRAILERS = (*EXTENSIONS, "checksum-trailer")
 """What is spoken where the server hands trailers over."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(NamedTuple):
     """A request's head, as far as tus looks at it.
 
     Attributes:
@@ -78,8 +78,7 @@ class Request:
     trailers: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(NamedTuple):
     """A response: status, headers in the order of sending, and a body that is there at once."""
 
     status: int
