@@ -228,6 +228,27 @@ async def test_a_body_that_was_received_in_part_is_not_offered(tmp_path: Path) -
         assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
 
 
+@pytest.mark.parametrize("content", [b"some", b"some" * MIB])
+async def test_nothing_is_stored_of_a_body_that_lost_its_beginning(
+    tmp_path: Path, content: bytes
+) -> None:
+    """A middleware waited for a message, and got the first bytes when the body was made already."""
+
+    async def late(exchange: Exchange) -> None:
+        assert (await exchange.receive())["body"]
+        assert exchange.body is not None
+        assert exchange.body.whole() is None
+        await store(exchange)
+
+    async with serving(tmp_path, late) as server:
+        with contextlib.suppress(ConnectionResetError):  # of what nobody will read
+            client = await server.patching(len(content), content)
+            await client.rest()
+        await until(lambda: server.last.received is not None)
+        assert server.last.received == Received(count=0, ended_by=EndedBy.DISCONNECT)
+        assert server.last.disk.content == b""
+
+
 EXPECT = {"Expect": "100-continue"}
 
 

@@ -171,10 +171,12 @@ class SocketBody:
         source = self._source
         if self.is_begun or not source.is_whole or source.waiting > WHOLE:
             return None
-        data, _ = source.take_over(self)
+        data, is_lost = source.take_over(self)
         self.is_begun = True
-        self._came, self._left, self._ended = len(data), 0, EndedBy.END
-        return bytes(data)
+        self._came = len(data)
+        self._left -= self._came
+        self._ended = EndedBy.DISCONNECT if is_lost and self._left else EndedBy.END
+        return bytes(data) if self._ended is EndedBy.END else None
 
     async def save(
         self, file: File, offset: int, at_most: int, digest: Digest | None = None

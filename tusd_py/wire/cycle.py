@@ -176,6 +176,11 @@ class Cycle(RequestResponseCycle):
 
     def take_over(self, body: SocketBody) -> tuple[bytes | bytearray, bool]:
         """See `Source.take_over`."""
+        if self.is_touched:
+            # What is left would be stored where the beginning belongs.
+            self.logger.error("nothing is stored of a body of which a middleware received a part")
+            self.transport.close()
+            return b"", True
         self._invite()
         data, self.body = self.body, b""
         if self.more_body and not self.disconnected:
