@@ -1,7 +1,24 @@
-"""What operators watch, for Prometheus; the names are tusd's where tusd has one."""
+"""What operators watch, for Prometheus; the names are tusd's where tusd has one.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+Numbers are plain until somebody asks for them: events are counted for every small upload, and a
+scrape comes now and then.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from tusd_py.hooks.events import (
     BytesReceived,
@@ -12,70 +29,87 @@ from tusd_py.hooks.events import (
     UploadFinished,
 )
 
+_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, float("inf"))
+"""Upper bounds in seconds of what a request may take."""
 
-class Metrics:
+
+@dataclass(slots=True)
+class _Durations:
+    """How many requests took how long."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * len(_BUCKETS))
+    total: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts a request."""
+        self.counts[bisect_left(_BUCKETS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """For each bound, how many requests took at most so long."""
+        bounds = map(floatToGoString, _BUCKETS)
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+
+class Metrics(Collector):
     """Counts what happens; give `observe` to the engine."""
 
     def __init__(self) -> None:
+        self._durations: dict[str, _Durations] = {}
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._received = self._created = self._finished = 0
+        self._terminated = self._expired = 0
         self._registry = CollectorRegistry()
-        registry = self._registry
-        self._requests = Counter(
-            "tusd_requests", "Requests by method.", ["method"], registry=registry
-        )
-        self._errors = Counter(
-            "tusd_errors",
-            "Refused requests by status and code.",
-            ["status", "code"],
-            registry=registry,
-        )
-        # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
-        self._bytes = Gauge(
-            "tusd_bytes_received", "Bytes that were stored and count.", registry=registry
-        )
-        self._created = Gauge(
-            "tusd_uploads_created", "Uploads that were created.", registry=registry
-        )
-        self._finished = Gauge(
-            "tusd_uploads_finished", "Uploads that are complete.", registry=registry
-        )
-        self._terminated = Gauge(
-            "tusd_uploads_terminated", "Uploads terminated.", registry=registry
-        )
-        self._expired = Gauge(
-            "tusd_uploads_expired", "Uploads that ran out of time.", registry=registry
-        )
-        self._seconds = Histogram(
-            "tusd_request_duration_seconds",
-            "From a request's head to the end of its response.",
-            ["method"],
-            buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
-            registry=registry,
-        )
-        # To look a label up costs more than to count.
-        self._of_method: dict[str, tuple[Counter, Histogram]] = {}
+        self._registry.register(self)
 
     def observe(self, event: Observed) -> None:
         """Takes one event in."""
         match event:
             case RequestEnded():
-                requests, seconds = self._of_method.get(event.method) or self._begin(event.method)
-                requests.inc()
-                seconds.observe(event.seconds)
+                durations = self._durations.get(event.method)
+                if durations is None:
+                    durations = self._durations[event.method] = _Durations()
+                durations.add(event.seconds)
                 if event.code:
-                    self._errors.labels(str(event.status), event.code).inc()
+                    self._errors[str(event.status), event.code] += 1
             case BytesReceived():
-                self._bytes.inc(event.count)
+                self._received += event.count
             case UploadCreated():
-                self._created.inc()
+                self._created += 1
             case UploadFinished():
-                self._finished.inc()
+                self._finished += 1
             case UploadBuried():
-                (self._terminated if event.phase == "terminated" else self._expired).inc()
+                if event.phase == "terminated":
+                    self._terminated += 1
+                else:
+                    self._expired += 1
 
-    def _begin(self, method: str) -> tuple[Counter, Histogram]:
-        made = self._requests.labels(method), self._seconds.labels(method)
-        self._of_method[method] = made
-        return made
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        requests = CounterMetricFamily("tusd_requests", "Requests by method.", labels=["method"])
+        seconds = HistogramMetricFamily(
+            "tusd_request_duration_seconds",
+            "From a request's head to the end of its response.",
+            labels=["method"],
+        )
+        for method, durations in self._durations.items():
+            requests.add_metric([method], sum(durations.counts))
+            seconds.add_metric([method], durations.buckets(), durations.total)
+        errors = CounterMetricFamily(
+            "tusd_errors", "Refused requests by status and code.", labels=["status", "code"]
+        )
+        for labels, count in self._errors.items():
+            errors.add_metric(labels, count)
+        yield from (requests, errors, seconds)
+        # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
+        for name, says, value in (
+            ("tusd_bytes_received", "Bytes that were stored and count.", self._received),
+            ("tusd_uploads_created", "Uploads that were created.", self._created),
+            ("tusd_uploads_finished", "Uploads that are complete.", self._finished),
+            ("tusd_uploads_terminated", "Uploads terminated.", self._terminated),
+            ("tusd_uploads_expired", "Uploads that ran out of time.", self._expired),
+        ):
+            yield GaugeMetricFamily(name, says, value=value)
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scrape, and its content type."""

@@ -121,8 +121,8 @@ _PHASES = {phase.value: phase for phase in Phase}
 _TAILS = {tail.value: tail for tail in Tail}
 
 _CONVERSIONS: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]] = {
-    "phase": (attrgetter("value"), _PHASES.__getitem__),
-    "tail": (attrgetter("value"), _TAILS.__getitem__),
+    "phase": (attrgetter("_value_"), _PHASES.__getitem__),
+    "tail": (attrgetter("_value_"), _TAILS.__getitem__),
     "concat": (build_upload_concat, _parse_concat),
     "parts": (_build_parts, _parse_parts),
     "released": (int, bool),

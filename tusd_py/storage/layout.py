@@ -9,7 +9,7 @@ quarantine/<id>            files that no record knows, kept for a while
 import hashlib
 import os
 import secrets
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from stat import S_ISREG
 
@@ -207,6 +207,7 @@ class Layout:
         return freed
 
 
+@lru_cache(maxsize=1024)
 def _shard(upload_id: str) -> str:
     return hashlib.blake2b(upload_id.encode(), digest_size=1).hexdigest()
 
