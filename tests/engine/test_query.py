@@ -11,8 +11,10 @@ from tusd_py.protocol.upload import Tail
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("error", [StorageFailed(), StorageFull()])
-@pytest.mark.parametrize("method", ["load", "commit"])
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("load", StorageFailed()), ("load", StorageFull()), ("commit", StorageFailed())],
+)
 async def test_a_passing_trouble_is_423(
     server: Running, monkeypatch: pytest.MonkeyPatch, method: str, error: TusError
 ) -> None:
@@ -29,6 +31,33 @@ async def test_a_passing_trouble_is_423(
     assert (await server.head(path)).status_code == 423
     monkeypatch.undo()
     assert await server.offset(path) == 8
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+async def test_where_no_commit_has_room_the_committed_offset_is_told(
+    server: Running, monkeypatch: pytest.MonkeyPatch, rebooted: bool
+) -> None:
+    """And it is true: an append there is taken, as the tail that could not be adopted is cut."""
+    path = await server.create(11)
+    await server.patch(path, 0, b"hello")
+    record = (await server.record(path))._replace(synced_offset=2)
+    if rebooted:
+        where = record.placement.partition(":")[2]
+        record = record._replace(placement=f"another boot:{where}")
+    await server.tus.state.commit(record)
+    with server.file(path).open("ab") as file:
+        file.write(b" wo")
+
+    async def failing(*_: object, **__: object) -> None:
+        raise StorageFull
+
+    monkeypatch.setattr(server.tus.state, "commit", failing)
+    offset = 2 if rebooted else 5
+    assert await server.offset(path) == await server.offset(path) == offset
+    assert server.size(path) == offset
+    monkeypatch.undo()
+    assert (await server.patch(path, offset, b"hello world"[offset:])).status_code == 204
+    assert await server.bytes_of(path) == b"hello world"
 
 
 @pytest.mark.parametrize("number", [5, 28])

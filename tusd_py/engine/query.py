@@ -33,10 +33,27 @@ async def _query(services: Services, upload_id: str) -> Upload:
     async with services.locks.hold(upload_id, within=within, admit=admit):
         known = await services.state.load(upload_id)
         upload = decide.find(known, upload_id, services.clock())
-        upload = await settle(services, upload)
+        try:
+            upload = await settle(services, upload)
+        except StorageFull:
+            upload = await _unsettled(services, upload)
     if upload.phase is Phase.FINISHING or (upload.is_final and upload.phase is Phase.RECEIVING):
         upload = await services.jobs.join(upload_id, partial(resume, services, upload_id), within)
     return decide.find(upload, upload_id, services.clock())
+
+
+async def _unsettled(services: Services, upload: Upload) -> Upload:
+    """Under the lock, where no commit has room: the record as the next append will find it.
+
+    A tail that cannot be adopted is cut, as nobody was told of it; an offset that fell with the
+    power falls again.
+    """
+    found = await services.storage.settle(upload)
+    if found.upload_offset <= upload.upload_offset:
+        return found
+    async with services.storage.writer(upload) as writer:
+        await writer.cut(upload.upload_offset)
+    return upload
 
 
 async def download(services: Services, command: Download) -> Upload:

@@ -36,6 +36,17 @@ class StateStore(Protocol):
         """Makes the store ready: the instance that it is tied to, None if it is new."""
         ...
 
+    @property
+    def is_short(self) -> bool:
+        """Whether there was no room for a commit, and there still is too little: what is left is
+        for the uploads that are known, to end or to go, and nothing new should be taken.
+        """
+        ...
+
+    async def tend(self) -> None:
+        """Does what is due now and then: makes a reserve anew for when there is no room."""
+        ...
+
     async def instance(self) -> str | None:
         """The instance that the store is tied to now."""
         ...

@@ -1,5 +1,6 @@
 """Records in a SQLite file beside the bytes: write-ahead log, one row for each upload."""
 
+import asyncio
 import fcntl
 import os
 import sqlite3
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tusd_py.hooks.events import OutboxEvent
-from tusd_py.protocol.errors import InvalidPart, StaleGeneration
+from tusd_py.protocol.errors import InvalidPart, StaleGeneration, StorageFull
 from tusd_py.protocol.upload import GONE, Phase, Upload
 from tusd_py.state.at_once import AtOnce, checkpoint
+from tusd_py.state.ballast import Ballast
 from tusd_py.state.interface import PendingEvent
 from tusd_py.state.rows import SELECT, from_row, insert, load, update
 from tusd_py.state.worker import Worker
@@ -49,6 +51,7 @@ class SqliteState:
         self._reader: Worker | None = None
         self._checkpoints: Worker | None = None
         self._now = AtOnce()
+        self._ballast = Ballast(path.with_name("ballast"))
 
     async def open(self) -> str | None:
         """See `StateStore.open`.
@@ -58,15 +61,36 @@ class SqliteState:
             StorageFailed: It cannot be opened; its cause says why.
         """
         _make_folder(self.path.parent)
-        self._writer = Worker(self._connect, writes=True, name="tusd-py-commits")
+        self._writer = Worker(
+            self._connect, writes=True, name="tusd-py-commits", ballast=self._ballast
+        )
         self._reader = Worker(self._connect, writes=False, name="tusd-py-reads")
         try:
-            await self._write(_migrate, durable=True)
+            await self._migrate()
+            await asyncio.to_thread(self._ballast.build)
             self._now.open(self.path)
             return await self.instance()
         except BaseException:
             await self.close()
             raise
+
+    async def _migrate(self) -> None:
+        try:
+            # Also where nothing is to be done: it tells whether the database can be written to.
+            await self._write(_migrate, durable=True)
+        except StorageFull:
+            if not await self._read(_is_current):
+                raise
+
+    @property
+    def is_short(self) -> bool:
+        """See `StateStore.is_short`."""
+        return self._ballast.is_short
+
+    async def tend(self) -> None:
+        """See `StateStore.tend`."""
+        if self._ballast.is_out:
+            await asyncio.to_thread(self._ballast.build)
 
     async def instance(self) -> str | None:
         """See `StateStore.instance`."""
@@ -343,6 +367,11 @@ def _migrate(connection: sqlite3.Connection) -> None:
         for statement in _statements(step):
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
+
+
+def _is_current(connection: sqlite3.Connection) -> bool:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == len(MIGRATIONS))
 
 
 def _statements(script: str) -> list[str]:

@@ -9,10 +9,12 @@ The rules:
 - A job that was accepted is carried out, whether or not somebody still waits for it.
 - The thread outlives every error: what it cannot do reaches those who wait, and with the next batch
   it tries anew. A connection that is left in a transaction is not used again.
+- Where there was no room for a commit, the ballast is let go of, and the log carried over while
+  there is room for that: then the log's own room can be used again and again. The commit is tried
+  once more.
 """
 
 import asyncio
-import errno
 import logging
 import queue
 import sqlite3
@@ -22,14 +24,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.state.ballast import Ballast, is_full, wants_room
 
 logger = logging.getLogger("tusd_py")
 
 T = TypeVar("T")
 
 _MOST_JOBS = 256
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True)
@@ -58,13 +59,20 @@ class Worker:
         connect: Makes the connection, in the thread.
         writes: Whether each batch is a write transaction.
         name: Of the thread.
+        ballast: The room that is kept for commits.
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], *, writes: bool, name: str
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        writes: bool,
+        name: str,
+        ballast: Ballast | None = None,
     ) -> None:
         self._connect = connect
         self._writes = writes
+        self._ballast = ballast
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
         self._durable: bool | None = None
@@ -110,9 +118,10 @@ class Worker:
             try:
                 if jobs:
                     self._carry_out_connected(jobs)
+                    self._repeat(jobs)
             except Exception as error:  # the root of the thread: nobody may wait for ever
                 for job in jobs:
-                    job.error = _translated(error)
+                    job.error = job.error or _translated(error)
             _resolve(jobs)
         self._disconnect()
 
@@ -122,7 +131,41 @@ class Worker:
             batch.append(self._jobs.get())
         return batch
 
+    def _repeat(self, jobs: list[_Job]) -> None:
+        """Tries once more what may have found no room, when there is some."""
+        starved = [job for job in jobs if wants_room(_cause(job))]
+        if not starved or self._ballast is None:
+            return
+        is_relieved = self._ballast.relieve(_cause(starved[0]))
+        if self._shrink() or is_relieved:
+            self._carry_out_connected(starved)
+        for job in starved:
+            cause = _cause(job)
+            if wants_room(cause) and not is_full(cause) and not self._ballast.can_write():
+                job.error = StorageFull()
+                job.error.__cause__ = cause
+
+    def _shrink(self) -> bool:
+        """Carries the log over to the database, so that commits have its room again: whether that
+        was possible.
+        """
+        if self._connection is None:
+            return False
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
+
     def _carry_out_connected(self, jobs: list[_Job]) -> None:
+        """Carries jobs out; what fails altogether is the fate of each that has none yet."""
+        try:
+            self._carry_out_together(jobs)
+        except Exception as error:  # the root of a batch
+            for job in jobs:
+                job.error = _translated(error)
+
+    def _carry_out_together(self, jobs: list[_Job]) -> None:
         if self._connection is None:
             self._connection = self._connect()
         try:
@@ -186,14 +229,14 @@ def _attempt(connection: sqlite3.Connection, job: _Job) -> bool:
     return job.error is None
 
 
+def _cause(job: _Job) -> BaseException | None:
+    return None if job.error is None else job.error.__cause__
+
+
 def _translated(error: Exception) -> Exception:
-    if isinstance(error, OSError):
-        full = error.errno in _FULL
-    elif isinstance(error, sqlite3.Error):
-        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    else:
+    if not isinstance(error, OSError | sqlite3.Error):
         return error
-    translated = StorageFull() if full else StorageFailed()
+    translated = StorageFull() if is_full(error) else StorageFailed()
     translated.__cause__ = error
     return translated
 
