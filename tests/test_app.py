@@ -78,7 +78,10 @@ async def test_the_settings_reach_their_rooms(tmp_path: Path) -> None:
         expire_after=None,
         fsync="always",
         settings=Settings(
-            state_dir=tmp_path / "state", max_metadata=10, timing=Timing(acquire_lock=7.0)
+            state_dir=tmp_path / "state",
+            max_metadata=10,
+            min_free_disk=11,
+            timing=Timing(acquire_lock=7.0),
         ),
     )
     async with alive(tus), browser(tus) as client:
@@ -89,6 +92,7 @@ async def test_the_settings_reach_their_rooms(tmp_path: Path) -> None:
         assert "Upload-Expires" not in created.headers
     assert (tmp_path / "state/tusd-py.sqlite3").exists()
     assert not (tmp_path / "bytes/state").exists()
+    assert tus.services.limits.min_free_disk == 11
     assert (tus.services.fsync, tus.services.timing.acquire_lock) == (Fsync.ALWAYS, 7.0)
 
 

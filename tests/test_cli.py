@@ -118,6 +118,8 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("file-template", "{id}/{filename}", 0, "file_template", "{id}/{filename}"),
     ("max-size", "5GiB", 2, "max_size", 5 * 2**30),
     ("max-size", "none", 2, "max_size", None),
+    ("min-free-disk", "5GiB", 2, "min_free_disk", 5 * 2**30),
+    ("min-free-disk", "0", 2, "min_free_disk", 0),
     ("max-size", "0", 2, "max_size", None),
     ("expire-after", "7d", 2, "expire_after", 604_800.0),
     ("expire-after", "never", 2, "expire_after", None),
@@ -267,6 +269,7 @@ BAD_FLAGS = [
     ("--max-size", "5XB", "is not a size; write bytes, or a unit as in 500MB or 5GiB"),
     ("--max-size", "-5", "is not a size"),
     ("--max-size", "never", "is not a size"),
+    ("--min-free-disk", "5%", "is not a size"),
     ("--expire-after", "24x", "is not a duration; write it as in 90s, 15m, 24h or 7d"),
     ("--expire-after", "none", "is not a duration"),
     ("--network-timeout", "never", "is not a duration"),
@@ -467,6 +470,16 @@ def _max_size(server: Served) -> None:
     create(server, 1024)
 
 
+def _no_room_below_the_floor(server: Served) -> None:
+    refused = ask(server, "POST", "", Upload_Length="1")
+    assert refused.status_code == 507
+    assert refused.text.startswith(f"ERR_STORAGE_FULL: the server keeps {2**60} bytes of its disk")
+
+
+def _any_room(server: Served) -> None:
+    create(server, 2**60)
+
+
 def _expires(server: Served) -> None:
     headers = ask(server, "HEAD", create(server)).headers
     assert "Upload-Expires" in headers
@@ -641,6 +654,8 @@ def _log_for_programs(server: Served) -> None:
 
 EFFECTS: list[tuple[str, Callable[[Served], None]]] = [
     ("--max-size 1KiB", _max_size),
+    ("--min-free-disk 1048576TiB", _no_room_below_the_floor),
+    ("--min-free-disk 0", _any_room),
     ("--expire-after 1h", _expires),
     ("--expire-after never", _never_expires),
     ("--behind-proxy", _proxy),

@@ -64,6 +64,7 @@ def test_an_error_in_one_line_names_what_is_wrong(error: Exception, text: str) -
 async def test_upload_settings_arrive_in_the_application(tmp_path: Path) -> None:
     uploads = UploadSettings(
         max_size=7,
+        min_free_disk=8,
         expire_after=None,
         fsync="never",
         behind_proxy=True,
@@ -76,6 +77,7 @@ async def test_upload_settings_arrive_in_the_application(tmp_path: Path) -> None
     tus = build_app(Place(upload_dir=tmp_path, state_dir=tmp_path / "s"), uploads)
     services = tus.services
     assert (services.limits.max_size, services.limits.expire_after) == (7, None)
+    assert services.limits.min_free_disk == 8
     assert (services.fsync.value, services.timing.acquire_lock) == ("never", 2.5)
     assert tus.state.path == tmp_path / "s/tusd-py.sqlite3"
     settings = uploads.for_app(tmp_path / "s")

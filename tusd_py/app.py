@@ -65,6 +65,9 @@ class Settings:
         http: How requests are read and answered.
         timing: How long things may take.
         max_metadata: Characters of `Upload-Metadata`.
+        min_free_disk: Bytes that stay free where the uploads lie, looked at once a second: what
+            would leave less is refused with 507, and a body that comes to it ends there; 0 to take
+            whatever fits.
     """
 
     base_path: str = "/"
@@ -72,6 +75,7 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     timing: Timing = field(default_factory=Timing)
     max_metadata: int = 16_384
+    min_free_disk: int = 64 << 20
 
 
 class TusApp:
@@ -131,6 +135,7 @@ class TusApp:
                 max_size=max_size,
                 max_metadata=self._settings.max_metadata,
                 expire_after=expire_after,
+                min_free_disk=self._settings.min_free_disk,
             ),
             fsync=Fsync(fsync),
             timing=self._settings.timing,

@@ -17,6 +17,9 @@ class Reason(enum.Enum):
     SHUTDOWN = "shutdown"
     """The server ends."""
 
+    NO_ROOM = "no room"
+    """What is to be kept free of the disk is about to be written to."""
+
     CANCELLED = "cancelled"
     """The task of the request was cancelled."""
 

@@ -185,6 +185,12 @@ main.add_command(upload)
 @_place
 @_flag("--max-size", type=LIMIT, default="none", help="Largest upload, such as 500MB or 5GiB.")
 @_flag(
+    "--min-free-disk",
+    type=SIZE,
+    default="64MiB",
+    help="Room that stays free on the disk of the uploads, for everything else; 0 for none.",
+)
+@_flag(
     "--expire-after",
     type=EXPIRY,
     default="24h",

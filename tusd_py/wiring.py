@@ -73,6 +73,7 @@ class UploadSettings:
 
     base_path: str = "/files/"
     max_size: int | None = None
+    min_free_disk: int = 64 << 20
     expire_after: float | None = 86_400.0
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
@@ -99,6 +100,7 @@ class UploadSettings:
                 slowest_speed=self.slowest_speed,
             ),
             timing=Timing(acquire_lock=self.acquire_lock_timeout),
+            min_free_disk=self.min_free_disk,
         )
 
 

@@ -289,7 +289,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     """507, what came before is kept and can be asked for, and it goes on when there is room."""
-    flags = ("--state-dir", str(tmp_path / "state"))
+    flags = ("--min-free-disk", "0", "--state-dir", str(tmp_path / "state"))
     with serving(small_disk / "uploads", *flags) as served:
         path = raw.create(served.port, 4 * MIB)
         content = os.urandom(4 * MIB)

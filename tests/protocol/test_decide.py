@@ -12,6 +12,7 @@ from tusd_py.protocol.commands import Append, Content, Create
 from tusd_py.protocol.decide import Limits
 from tusd_py.protocol.errors import (
     FinalNotModifiable,
+    FloorReached,
     InvalidPart,
     InvalidUploadLength,
     InvalidUploadMetadata,
@@ -236,6 +237,26 @@ def test_an_upload_begun_under_a_larger_limit_can_be_finished(length: int | None
     """The server promised to take its next bytes; a restart with a smaller limit is no excuse."""
     begun = UPLOAD._replace(upload_offset=60)
     assert decide.append(patch(60, length), begun, Limits(max_size=50), NOW).at_most == 40
+
+
+@pytest.mark.parametrize(
+    ("floor", "needed", "free", "fits"),
+    [
+        (100, 0, 100, True),
+        (100, 0, 99, False),
+        (100, 50, 150, True),
+        (100, 50, 149, False),
+        (100, LARGEST_INTEGER, 1 << 50, False),
+        (0, LARGEST_INTEGER, 0, True),
+    ],
+)
+def test_a_floor_stays_free(floor: int, needed: int, free: int, fits: bool) -> None:
+    limits = Limits(min_free_disk=floor)
+    if fits:
+        limits.check_room(needed, free)
+    else:
+        with pytest.raises(FloorReached, match=str(floor)):
+            limits.check_room(needed, free)
 
 
 @steady

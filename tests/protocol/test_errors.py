@@ -45,6 +45,7 @@ ALL: list[TusError] = [
     errors.ReadTimeout(),
     errors.ServerShutdown(),
     errors.StorageFull(),
+    errors.FloorReached(64 << 20),
     errors.StorageFailed(),
     errors.StoredBytesLost("a"),
 ]
@@ -118,6 +119,7 @@ def test_an_error_says_in_one_short_line_what_is_wrong(error: TusError) -> None:
         (errors.UploadNotFinished("a", 5, None), "5 of an unknown number of bytes"),
         (errors.UploadTooLarge(101, 100), "101 bytes are more than the 100"),
         (errors.LengthExceeded(100), "beyond the upload's 100 bytes"),
+        (errors.FloorReached(67108864), "keeps 67108864 bytes of its disk free"),
         (errors.Rejected(418, "no teapots"), "no teapots"),
     ],
 )
@@ -135,6 +137,7 @@ def test_the_sentence_tells_what_came_and_what_was_expected(error: TusError, wor
         (errors.ReadTimeout(), {"Retry-After": "1", "Connection": "close"}),
         (errors.ServerShutdown(), {"Retry-After": "5", "Connection": "close"}),
         (errors.StorageFull(), {"Retry-After": "60"}),
+        (errors.FloorReached(1), {"Retry-After": "60"}),
         (errors.Rejected(429, "slow down", {"Retry-After": "9"}), {"Retry-After": "9"}),
         (errors.UploadNotFound("a"), {}),
     ],

@@ -21,6 +21,7 @@ from tusd_py.protocol.checksum import Digests
 from tusd_py.protocol.commands import Append
 from tusd_py.protocol.decide import AppendPlan
 from tusd_py.protocol.errors import (
+    FloorReached,
     LengthExceeded,
     ReadTimeout,
     ServerShutdown,
@@ -59,6 +60,7 @@ async def _append(services: Services, command: Append, body: Body) -> Upload:
     async def admit() -> None:
         known = await services.state.load(command.upload_id)
         decide.refuse_early(command, known, services.clock())
+        services.check_room(command.content.length or 0)
 
     async with services.locks.hold(
         command.upload_id,
@@ -87,6 +89,7 @@ async def _take(services: Services, command: Append, body: Body, upload: Upload)
     """Stores the body and publishes what came of it."""
     async with services.storage.writer(upload) as writer:
         plan = decide.append(command, writer.upload, services.limits, services.clock())
+        services.check_room(command.content.length or 0)
         begun = plan.upload
         if begun != upload._replace(expires_at=begun.expires_at):
             begun = await services.publish(begun)
@@ -124,14 +127,19 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
         del services.live[live.upload.id]
-    return _judge(command, live, plan, received, digests)
+    return _judge(services, command, live, plan, received, digests)
 
 
 def _judge(
-    command: Append, live: Live, plan: AppendPlan, received: Received, digests: Digests | None
+    services: Services,
+    command: Append,
+    live: Live,
+    plan: AppendPlan,
+    received: Received,
+    digests: Digests | None,
 ) -> _Outcome:
     whole = received.ended_by is EndedBy.END or received.count == command.content.length
-    error: TusError | None = None if whole else _unfinished(live, plan, received)
+    error: TusError | None = None if whole else _unfinished(services, live, plan, received)
     counts = whole or plan.keep_partial
     if received.ended_by is EndedBy.LIMIT:
         counts = False
@@ -142,7 +150,9 @@ def _judge(
     return _Outcome(count=received.count, counts=counts, error=error)
 
 
-def _unfinished(live: Live, plan: AppendPlan, received: Received) -> TusError | None:
+def _unfinished(
+    services: Services, live: Live, plan: AppendPlan, received: Received
+) -> TusError | None:
     """What to say to a client whose body did not come in whole."""
     if received.ended_by is EndedBy.LIMIT:
         if live.upload.upload_length is not None:
@@ -152,6 +162,8 @@ def _unfinished(live: Live, plan: AppendPlan, received: Received) -> TusError | 
     if received.ended_by in (EndedBy.IDLE, EndedBy.TOO_SLOW):
         return ReadTimeout()
     if received.ended_by is EndedBy.INTERRUPTED:
+        if live.body.interrupted_by is Reason.NO_ROOM:
+            return FloorReached(services.limits.min_free_disk)
         shutdown = live.body.interrupted_by is Reason.SHUTDOWN
         return ServerShutdown() if shutdown else UploadInterrupted(live.upload.id)
     return None

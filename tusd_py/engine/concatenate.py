@@ -36,6 +36,7 @@ async def assemble(services: Services, final: Upload) -> Upload:
     whole = [part for part in there if part.phase is Phase.COMPLETE]
     if len(whole) < len(parts):
         return final if known == final else await services.publish(known)
+    services.check_room(known.upload_length or 0)
     durable = services.fsync is not Fsync.NEVER
     placement = await services.storage.concatenate(final, whole, durable=durable)
     length = sum(part.upload_offset for part in whole)

@@ -47,10 +47,12 @@ async def create(
         The record, as far as the bytes that came along brought it.
 
     Raises:
-        TusError: See `decide.create`, `decide.check_part` and `append`; `UploadExists`, and
-            whatever the application refuses with. There is no upload then.
+        TusError: See `decide.create`, `decide.check_part`, `Services.check_room` and `append`;
+            `UploadExists`, and whatever the application refuses with. There is no upload then.
     """
     upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
+    content = command.content.length if command.content is not None else None
+    services.check_room(upload.upload_length or content or 0)
     hooks = services.hooks
     if hooks.new_id is None and hooks.on_create is None and not upload.is_final:
         return await _begin(services, upload, command, body)
@@ -111,7 +113,9 @@ async def _with_parts(
     for part_id, url in zip(upload.parts, concat.urls, strict=True):
         await authorize_part(part_id)
         parts.append(decide.check_part(found.get(part_id), url, services.clock()))
-    return upload._replace(upload_length=decide.final_length(parts, services.limits))
+    length = decide.final_length(parts, services.limits)
+    services.check_room(length or 0)
+    return upload._replace(upload_length=length)
 
 
 async def _ask_application(services: Services, upload: Upload, request: RequestInfo) -> Upload:

@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
+from tusd_py.body import Reason
 from tusd_py.engine.finish import fall_back
 from tusd_py.engine.live import Live
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.hooks.interface import Progress
-from tusd_py.protocol.errors import UploadLocked
+from tusd_py.protocol.errors import StorageFailed, StorageFull, UploadLocked
 from tusd_py.protocol.upload import Phase, synced
 from tusd_py.storage.interface import SyncFailed
 
@@ -37,7 +38,11 @@ async def keep(services: Services) -> None:
 
 
 async def tick(services: Services) -> None:
-    """One round: appends under way are published, those that ended are synced, when due."""
+    """One round: appends under way are published, those that ended are synced, when due; what
+    would write to the last of the disk is ended.
+    """
+    _end_for_want_of_room(services)
+    await services.state.tend()
     now = services.clock()
     syncs = services.fsync is not Fsync.NEVER
     interval = services.timing.sync_after if syncs else _UNSYNCED_AFTER
@@ -58,6 +63,18 @@ async def tick(services: Services) -> None:
             logger.error("an append could not be published; it is tried again", exc_info=outcome)
     waiting = [key for key, since in services.unsynced.items() if since + interval <= now]
     await sync_ended(services, waiting)
+
+
+def _end_for_want_of_room(services: Services) -> None:
+    if not services.live:
+        return
+    try:
+        services.check_room(0)
+    except StorageFull:
+        for live in services.live.values():
+            live.body.interrupt(Reason.NO_ROOM)
+    except StorageFailed:
+        logger.exception("it cannot be told how much room there is")
 
 
 async def flush(services: Services, until: float = math.inf) -> None:

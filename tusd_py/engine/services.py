@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import anyio
 
 from tusd_py.engine.live import Live
+from tusd_py.engine.room import Room
 from tusd_py.hooks.events import Observed, OutboxEvent
 from tusd_py.hooks.interface import Hooks
 from tusd_py.locks.interface import Locks
 from tusd_py.protocol.decide import Limits
-from tusd_py.protocol.errors import ServerShutdown, TusError, UploadLocked
+from tusd_py.protocol.errors import ServerShutdown, StorageFull, TusError, UploadLocked
 from tusd_py.protocol.upload import Upload
 from tusd_py.state.interface import StateStore
 from tusd_py.storage.interface import Storage
@@ -209,6 +210,7 @@ class Services:
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
         pace: How quick the disk is with small files.
+        room: What is free of the disk.
         is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
         wake_outbox: Called after events were committed.
@@ -231,11 +233,31 @@ class Services:
     is_ending: bool = False
     tells: bool = False
     wake_outbox: Callable[[], None] = lambda: None
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.storage.free)
 
     def observe(self, event: Observed) -> None:
         """Tells the observers."""
         for observer in self.observers:
             observer(event)
+
+    def check_room(self, needed: int) -> None:
+        """Whether bytes may be taken, before any of them is.
+
+        Args:
+            needed: How many, as far as that is known.
+
+        Raises:
+            FloorReached: See `Limits.check_room`.
+            StorageFull: What is left is for the uploads that are known.
+            StorageFailed: Storage cannot tell.
+        """
+        if self.limits.min_free_disk:
+            self.limits.check_room(needed, self.room.free())
+        if self.state.is_short:
+            raise StorageFull
 
     def note_unsynced(self, upload: Upload) -> None:
         """Lets the keeper sync what an append that has ended left unsynced."""

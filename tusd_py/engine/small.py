@@ -161,6 +161,7 @@ def _planned(services: Services, command: Append, body: Memory, upload: Upload) 
         raise Unusual
     try:
         plan = decide.append(command, upload, services.limits, services.clock())
+        services.check_room(len(body.data))
     except TusError as error:
         # The record may not know yet what lies in storage.
         raise Unusual from error

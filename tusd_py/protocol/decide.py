@@ -7,6 +7,7 @@ from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Append, Create
 from tusd_py.protocol.errors import (
     FinalNotModifiable,
+    FloorReached,
     InvalidPart,
     InvalidUploadLength,
     InvalidUploadMetadata,
@@ -29,11 +30,13 @@ class Limits:
         max_size: Bytes of one upload, or None for no limit.
         max_metadata: Characters of `Upload-Metadata`.
         expire_after: Seconds without an append after which an unfinished upload expires, or None.
+        min_free_disk: Bytes that stay free where the uploads lie; 0 to take whatever fits.
     """
 
     max_size: int | None = None
     max_metadata: int = 16_384
     expire_after: float | None = 86_400.0
+    min_free_disk: int = 64 << 20
 
     def expires_at(self, now: float) -> float | None:
         """When an upload that is touched now expires; seconds since the epoch."""
@@ -47,6 +50,15 @@ class Limits:
         """
         if size is not None and self.max_size is not None and size > self.max_size:
             raise UploadTooLarge(size, self.max_size)
+
+    def check_room(self, needed: int, free: int) -> None:
+        """Whether `needed` more bytes may be stored where there are `free` ones.
+
+        Raises:
+            FloorReached: Less than `min_free_disk` would be left.
+        """
+        if self.min_free_disk and free - needed < self.min_free_disk:
+            raise FloorReached(self.min_free_disk)
 
 
 class AppendPlan(NamedTuple):

@@ -29,6 +29,7 @@
       ReadTimeout                     503  ERR_READ_TIMEOUT
       ServerShutdown                  503  ERR_SERVER_SHUTDOWN
       StorageFull                     507  ERR_STORAGE_FULL
+        FloorReached                       ERR_STORAGE_FULL
       StorageFailed                   500  ERR_STORAGE
       StoredBytesLost                 410  ERR_STORED_BYTES_LOST
 
@@ -389,6 +390,19 @@ class StorageFull(TusError):
     def headers(self) -> tuple[Header, ...]:
         """When to come back, in seconds."""
         return (("Retry-After", "60"),)
+
+
+class FloorReached(StorageFull):
+    """The disk has room, but not so much that what is to be kept free stays free."""
+
+    def __init__(self, min_free_disk: int) -> None:
+        self.min_free_disk = min_free_disk
+
+    def __str__(self) -> str:
+        return (
+            f"the server keeps {self.min_free_disk} bytes of its disk free, and there is no room "
+            "for this beside them; what came before is kept, try again later"
+        )
 
 
 class StorageFailed(TusError):

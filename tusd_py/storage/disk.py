@@ -69,6 +69,14 @@ class DiskStorage:
         finally:
             file.release()
 
+    def free(self) -> int:
+        """See `Storage.free`."""
+        try:
+            stat = os.statvfs(self.directory)
+        except OSError as error:
+            raise failure_of(error) from error
+        return stat.f_bavail * stat.f_frsize
+
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """See `Storage.put`."""
         try:

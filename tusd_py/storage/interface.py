@@ -94,6 +94,10 @@ class Storage(Protocol):
         """
         ...
 
+    def free(self) -> int:
+        """Bytes that there is room for now, whoever writes them; it blocks, but not for long."""
+        ...
+
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """Stores bytes at the offset of an upload, all or none; it blocks.
 
