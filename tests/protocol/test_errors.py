@@ -47,6 +47,7 @@ ALL: list[TusError] = [
     errors.StorageFull(),
     errors.FloorReached(64 << 20),
     errors.StorageFailed(),
+    errors.StorageBusy(),
     errors.StoredBytesLost("a"),
 ]
 
@@ -138,6 +139,7 @@ def test_the_sentence_tells_what_came_and_what_was_expected(error: TusError, wor
         (errors.ServerShutdown(), {"Retry-After": "5", "Connection": "close"}),
         (errors.StorageFull(), {"Retry-After": "60"}),
         (errors.FloorReached(1), {"Retry-After": "60"}),
+        (errors.StorageBusy(), {"Retry-After": "5"}),
         (errors.Rejected(429, "slow down", {"Retry-After": "9"}), {"Retry-After": "9"}),
         (errors.UploadNotFound("a"), {}),
     ],

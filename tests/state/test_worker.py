@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tusd_py.protocol.errors import StaleGeneration, StorageFailed, StorageFull
+from tusd_py.protocol.errors import StaleGeneration, StorageBusy, StorageFailed, StorageFull
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.state.worker import Worker
 
@@ -264,7 +264,7 @@ class TestFailing:
     @pytest.mark.parametrize(
         ("raised", "told"),
         [
-            (OSError(errno.EMFILE, "Too many open files"), StorageFailed),
+            (OSError(errno.EMFILE, "Too many open files"), StorageBusy),
             (PermissionError(errno.EACCES, "Permission denied"), StorageFailed),
             (OSError(errno.ENOSPC, "No space left on device"), StorageFull),
             (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageFull),

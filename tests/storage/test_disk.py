@@ -25,7 +25,7 @@ from tests.storage.samples import (
 from tusd_py.body import EndedBy, File, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.concat import Final, Partial
-from tusd_py.protocol.errors import StorageFailed, StorageFull, StoredBytesLost
+from tusd_py.protocol.errors import StorageBusy, StorageFailed, StorageFull, StoredBytesLost
 from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.storage import disk
 from tusd_py.storage.disk import DiskStorage
@@ -281,7 +281,14 @@ class TestFullDisk:
         assert (await store(storage, UPLOAD, b"room again")).upload_offset == 10
 
     @pytest.mark.parametrize(
-        ("number", "expected"), [(errno.ENOSPC, StorageFull), (errno.EIO, StorageFailed)]
+        ("number", "expected"),
+        [
+            (errno.ENOSPC, StorageFull),
+            (errno.EDQUOT, StorageFull),
+            (errno.EIO, StorageFailed),
+            (errno.EMFILE, StorageBusy),
+            (errno.ENFILE, StorageBusy),
+        ],
     )
     async def test_a_file_that_cannot_be_made(
         self,
@@ -291,8 +298,9 @@ class TestFullDisk:
         expected: type[StorageFailed | StorageFull],
     ) -> None:
         fail(monkeypatch, "open", number)
-        with pytest.raises(expected):
+        with pytest.raises(expected) as caught:
             await begin(storage, UPLOAD)
+        assert type(caught.value) is expected
 
     async def test_a_place_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()

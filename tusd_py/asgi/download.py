@@ -6,6 +6,7 @@ whose answer has the head that the `GET` would have (RFC 9110, 9.3.2), and the s
 that the head was made for, already open.
 """
 
+import errno
 import os
 import re
 import stat
@@ -17,7 +18,7 @@ import anyio.to_thread
 from starlette.responses import FileResponse
 
 from tusd_py.asgi.responding import Exchange, Message
-from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
+from tusd_py.protocol.errors import StorageBusy, StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import Upload
@@ -107,7 +108,8 @@ async def _open(path: Path, upload: Upload) -> BinaryIO:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UploadNotFound(upload.id) from error
     except OSError as error:
-        raise StorageFailed from error
+        has_too_many = error.errno in (errno.EMFILE, errno.ENFILE)
+        raise (StorageBusy if has_too_many else StorageFailed) from error
     found = os.fstat(file.fileno())
     if stat.S_ISREG(found.st_mode) and found.st_size >= upload.upload_offset:
         return file

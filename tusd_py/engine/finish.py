@@ -14,7 +14,7 @@ from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import UploadFinished
 from tusd_py.hooks.interface import FinishedUpload
-from tusd_py.protocol.errors import Rejected, StorageFailed, StorageFull
+from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
 from tusd_py.storage.interface import SyncFailed, Writer
 
@@ -135,8 +135,9 @@ async def _tell(services: Services, upload: Upload) -> Reply | None:
         )
     except BaseException as error:
         services.finishing.pop(upload.id, None)
-        # A disk that is full, as `take` found it, is no fault of the application's.
-        if isinstance(error, Rejected | StorageFull) or not isinstance(error, Exception):
+        # What `take` found, and will pass, is no fault of the application's.
+        passes = isinstance(error, Rejected | StorageFull | StorageBusy)
+        if passes or not isinstance(error, Exception):
             raise
         # The root of the application's code.
         logger.exception("on_finish of upload %s failed; it will be called again", upload.id)

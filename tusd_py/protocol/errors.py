@@ -31,6 +31,7 @@
       StorageFull                     507  ERR_STORAGE_FULL
         FloorReached                       ERR_STORAGE_FULL
       StorageFailed                   500  ERR_STORAGE
+        StorageBusy                   503  ERR_STORAGE_BUSY
       StoredBytesLost                 410  ERR_STORED_BYTES_LOST
 
 The codes are tusd's where tusd has one, so that tooling made for it keeps working. The statuses
@@ -412,6 +413,20 @@ class StorageFailed(TusError):
 
     def __str__(self) -> str:
         return "the server could not store the data; ask with HEAD where the upload stands"
+
+
+class StorageBusy(StorageFailed):
+    """The server has as many files open as it may; that passes."""
+
+    code, status = "ERR_STORAGE_BUSY", 503
+
+    def __str__(self) -> str:
+        return "the server has too many files open; what came is kept, try again in a moment"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds."""
+        return (("Retry-After", "5"),)
 
 
 class StoredBytesLost(TusError):

@@ -15,6 +15,7 @@ The rules:
 """
 
 import asyncio
+import errno
 import logging
 import queue
 import sqlite3
@@ -23,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.protocol.errors import StorageBusy, StorageFailed, StorageFull
 from tusd_py.state.ballast import Ballast, is_full, wants_room
 
 logger = logging.getLogger("tusd_py")
@@ -88,6 +89,7 @@ class Worker:
 
         Raises:
             StorageFull: The disk is full.
+            StorageBusy: No file could be opened now.
             StorageFailed: SQLite failed otherwise, or there is no connection to be had now; the
                 cause is kept, and the next call tries anew.
             Exception: Whatever else the job raised, such as a `TusError`.
@@ -236,9 +238,16 @@ def _cause(job: _Job) -> BaseException | None:
 def _translated(error: Exception) -> Exception:
     if not isinstance(error, OSError | sqlite3.Error):
         return error
-    translated = StorageFull() if is_full(error) else StorageFailed()
+    translated = _named(error)()
     translated.__cause__ = error
     return translated
+
+
+def _named(error: OSError | sqlite3.Error) -> type[StorageFull | StorageFailed]:
+    if is_full(error):
+        return StorageFull
+    is_busy = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return StorageBusy if is_busy else StorageFailed
 
 
 def _resolve(jobs: list[_Job]) -> None:

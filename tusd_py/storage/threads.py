@@ -10,12 +10,13 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.protocol.errors import StorageBusy, StorageFailed, StorageFull
 from tusd_py.storage.interface import SyncFailed
 
 T = TypeVar("T")
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BUSY = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 async def in_thread(
@@ -51,7 +52,9 @@ def translated() -> Iterator[None]:
 
 def failure_of(error: OSError) -> StorageFailed | StorageFull:
     """What an error of the system is here."""
-    return StorageFull() if error.errno in _FULL else StorageFailed()
+    if error.errno in _FULL:
+        return StorageFull()
+    return StorageBusy() if error.errno in _BUSY else StorageFailed()
 
 
 def fdatasync(descriptor: int) -> None:
