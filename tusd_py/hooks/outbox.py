@@ -55,15 +55,17 @@ class Outbox:
 
     async def run(self) -> None:
         """Delivers until it is cancelled."""
+        failures = 0
         while True:
             self._awake.clear()
             try:
                 while await self.deliver_due():
                     pass
-                pause = await self._pause()
+                pause, failures = await self._pause(), 0
             except Exception:  # the root of a task
-                logger.exception("the outbox could not be read; it is tried again")
-                pause = _LOOK_AGAIN
+                pause = min(2.0**failures, _LOOK_AGAIN)
+                failures += 1
+                logger.exception("the outbox could not be read; again in %.0f s", pause)
             try:
                 async with asyncio.timeout(pause):
                     await self._awake.wait()
