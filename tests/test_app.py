@@ -354,7 +354,7 @@ async def test_a_sweep_that_fails_does_not_end_the_sweeping(
 ) -> None:
     tus, calls = TusApp(DiskStorage(tmp_path)), list[float]()
 
-    async def expired(now: float, after: str, limit: int) -> list[str]:
+    async def expired(now: float, *_: object) -> list[tuple[float, str]]:
         calls.append(now)
         raise StorageFailed
 

@@ -144,7 +144,7 @@ class TusApp:
         self._routes = TusRoutes(self.services, self._settings.http)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
-        self._background: list[asyncio.Task[None]] = []
+        self._background: set[asyncio.Task[None]] = set()
 
     def add_observer(self, observer: Callable[[Observed], None]) -> None:
         """Lets `observer` be told at once of everything that happens; it must be quick."""
@@ -218,10 +218,10 @@ class TusApp:
         """
         self.interrupt()
         self._is_open = False
-        for task in self._background:
+        background = list(self._background)
+        for task in background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        self._background.clear()
+        await asyncio.gather(*background, return_exceptions=True)
         begun = time.monotonic()
         is_idle = await self._routes.idle(within)
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
@@ -326,9 +326,12 @@ class TusApp:
         )
 
     async def _sweep_now_and_then(self) -> None:
+        recovering: asyncio.Task[None] | None = None
         while True:
             try:
                 async with self.services.locks.attempt(_SWEEPER):
+                    if recovering is None or recovering.done():
+                        recovering = self._run(recover(self.services))
                     report = await sweep(self.services)
                 if report.expired or report.quarantined:
                     logger.info(
@@ -337,17 +340,18 @@ class TusApp:
                         len(report.quarantined),
                         report.bytes_freed,
                     )
-                await recover(self.services)
             except UploadLocked:
                 logger.debug("another process sweeps")
             except Exception:  # the root of a task
                 logger.exception("the sweep failed; it is tried again")
             await asyncio.sleep(_SWEEP_EVERY)
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         task.add_done_callback(_report)
-        self._background.append(task)
+        task.add_done_callback(self._background.discard)
+        self._background.add(task)
+        return task
 
 
 def _report(task: "asyncio.Task[None]") -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 import pytest
 
@@ -224,7 +224,7 @@ class TestReferences:
         await insert_all(state, PART, final("f", "a"))
         await state.commit(PART._replace(phase=Phase.COMPLETE, expires_at=NOW))
         assert await state.waiting_finals() == ["f"]
-        assert await state.expired(NOW, "", 10) == []
+        assert await state.expired(NOW, FIRST, 10) == []
 
 
 class TestDelete:
@@ -241,6 +241,9 @@ class TestDelete:
         assert await state.load("a") == changed
 
 
+FIRST = (float("-inf"), "")
+
+
 class TestExpired:
     @pytest.mark.parametrize(
         ("phase", "concat", "expires_at"),
@@ -255,19 +258,20 @@ class TestExpired:
     ) -> None:
         upload = UPLOAD._replace(phase=phase, concat=concat, expires_at=expires_at)
         await state.insert(upload)
-        found = await state.expired(NOW, "", 10)
-        assert found == (["a"] if upload.has_expired(NOW) else [])
+        found = await state.expired(NOW, FIRST, 10)
+        assert found == ([(NOW, "a")] if upload.has_expired(NOW) else [])
 
     async def test_comes_in_pages(self, state: StateStore) -> None:
-        ids = sorted(f"{number}" for number in range(7))
+        """Also where many expire at one moment."""
+        entries = [(NOW - number // 4, f"{number}") for number in range(9)]
         await insert_all(
-            state, *(UPLOAD._replace(id=each, expires_at=NOW - int(each)) for each in ids)
+            state, *(UPLOAD._replace(id=each, expires_at=moment) for moment, each in entries)
         )
-        assert await pages(lambda after: state.expired(NOW, after, 3)) == [
-            ids[:3],
-            ids[3:6],
-            ids[6:],
-        ]
+        found: list[list[tuple[float, str]]] = []
+        while page := await state.expired(NOW, found[-1][-1] if found else FIRST, 3):
+            found.append(page)
+        assert [len(page) for page in found] == [3, 3, 3]
+        assert [*chain(*found)] == sorted(entries)
 
 
 async def pages(page: Callable[[str], Awaitable[list[str]]]) -> list[list[str]]:

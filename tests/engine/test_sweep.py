@@ -8,10 +8,12 @@ import pytest
 
 from tests.asgi.in_process import Running, id_of, running, sha1, until
 from tusd_py import FinishedUpload, WrongInstance
+from tusd_py.body import Reason
 from tusd_py.engine import sweep as sweep_room
 from tusd_py.engine.sweep import recover
 from tusd_py.protocol.errors import StorageFailed
-from tusd_py.protocol.upload import Phase, Upload
+from tusd_py.protocol.upload import Phase, Upload, buried
+from tusd_py.state.sqlite import SqliteState
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +65,9 @@ async def test_an_upload_that_is_touched_in_between_stays(
     server.clock.now += DAY + 1
     expired = server.tus.state.expired
 
-    async def then_back(now: float, after: str, limit: int) -> list[str]:
+    async def then_back(
+        now: float, after: tuple[float, str], limit: int
+    ) -> list[tuple[float, str]]:
         found = await expired(now, after, limit)
         server.clock.now -= DAY
         return found
@@ -339,13 +343,83 @@ async def test_recovery_passes_over_a_tombstone_that_is_being_let_go_of(server: 
     assert (await server.delete(path)).status_code == 500
     server.tus.storage.remove = remove  # type: ignore[method-assign]
     async with server.tus.services.locks.attempt(id_of(path)):
-        await recover(server.tus.services)
+        await recover(server.tus.services, again=())
     assert len(server.files()) == 1
     server.clock.now += 8 * DAY
     assert (await server.tus.sweep(dry_run=True)).forgotten == 1
     assert len(server.files()) == 1
     await recover(server.tus.services)
     assert server.files() == []
+
+
+async def test_recovery_comes_back_soon_to_what_is_busy(tmp_path: Path) -> None:
+    """Seen: after a restart of two servers one waited ten minutes for what the other was at."""
+    calls: list[str] = []
+
+    async def on_finish(done: FinishedUpload) -> None:
+        calls.append(done.id)
+
+    async with running(tmp_path, on_finish=on_finish) as server:
+        services = server.tus.services
+        paths = [await server.create(5) for _ in range(3)]
+        finishing, other, tombstone = [await server.record(path) for path in paths]
+        for upload in (finishing, other, tombstone):
+            await server.patch(f"/files/{upload.id}", 0, b"hell")
+        for upload in (finishing, other):
+            server.file(f"/files/{upload.id}").write_bytes(b"hello")
+            record = await server.record(f"/files/{upload.id}")
+            whole = record._replace(upload_offset=5, phase=Phase.FINISHING)
+            await server.tus.state.commit(whole)
+        record = await server.record(f"/files/{tombstone.id}")
+        await server.tus.state.commit(buried(record, Phase.TERMINATED, server.clock.now + DAY))
+        asked: list[Reason] = []
+        async with (
+            services.locks.hold(finishing.id, within=0, on_contended=asked.append),
+            services.locks.hold(tombstone.id, within=0, on_contended=asked.append),
+        ):
+            recovering = asyncio.create_task(recover(services, again=(0.05, 0.05, 60.0)))
+            await until(lambda: calls == [other.id])
+            await asyncio.sleep(0.08)
+            assert not recovering.done()
+            assert asked == [], "a live holder is never disturbed"
+            assert len(server.files()) == 3
+        await until(recovering.done)
+        assert calls == [other.id, finishing.id]
+        assert len(server.files()) == 2
+        assert (await server.record(f"/files/{finishing.id}")).phase is Phase.COMPLETE
+        await recovering
+
+
+async def test_recovery_gives_up_until_the_next_sweep(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = await server.create(5)
+    record = await server.record(path)
+    await server.tus.state.commit(record._replace(phase=Phase.FINISHING))
+    async with server.tus.services.locks.attempt(record.id):
+        await recover(server.tus.services, again=(0.01, 0.01))
+    assert "1 uploads are still busy" in caplog.text
+
+
+async def test_recovery_does_not_wait_for_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep of a million files takes its time, and clients wait for what is whole."""
+    async with running(tmp_path) as server:
+        path = await server.create(5)
+        await server.patch(path, 0, b"hell")
+        server.file(path).write_bytes(b"hello")
+        whole = (await server.record(path))._replace(upload_offset=5, phase=Phase.FINISHING)
+        await server.tus.state.commit(whole)
+
+    async def hanging(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SqliteState, "expired", hanging)
+    async with running(tmp_path, background=True) as server, asyncio.timeout(10):
+        while (await server.record(path)).phase is not Phase.COMPLETE:
+            await asyncio.sleep(0.01)
 
 
 async def test_many_strays_are_set_aside_page_by_page(

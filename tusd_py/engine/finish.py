@@ -152,14 +152,20 @@ async def _fail(services: Services, upload: Upload, refusal: Rejected) -> None:
     await services.storage.remove(upload)
 
 
-async def resume(services: Services, upload_id: str) -> Upload:
+async def resume(services: Services, upload_id: str, *, waits: bool = True) -> Upload:
     """Takes up what is left to do for an upload that a crash, or its parts, left unfinished.
+
+    Args:
+        services: What to work with.
+        upload_id: Whose.
+        waits: Whether for whoever is at work on it; otherwise he is not disturbed either.
 
     Raises:
         UploadLocked: Someone else is at work on it.
         TusError: As `finish`, or as `concatenate.assemble`.
     """
-    async with services.locks.hold(upload_id, within=services.timing.acquire_lock):
+    locks, within = services.locks, services.timing.acquire_lock
+    async with locks.hold(upload_id, within=within) if waits else locks.attempt(upload_id):
         upload = await services.state.load(upload_id)
         assert upload is not None, "only what has a record is resumed"
         if upload.is_final and upload.phase is Phase.RECEIVING:

@@ -8,8 +8,9 @@ The rules:
   hour, and no record knows it.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,14 @@ logger = logging.getLogger("tusd_py")
 
 _PAGE = 500
 _QUARANTINE = 168
+
+_AT_ONCE = 32
+"""Uploads that are swept, or recovered, side by side: their commits share transactions, and one
+whose application takes long does not keep the others.
+"""
+
+_AGAIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Seconds until recovery asks again for what another process, or a request, is at work on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +61,8 @@ async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
         dry_run: Whether only to report it.
     """
     report = SweepReport(expired=[], quarantined=[])
-    async for upload_id in _expired(services):
+
+    async def sweep_one(upload_id: str) -> None:
         try:
             async with services.locks.attempt(upload_id):
                 await _sweep_one(services, upload_id, report, dry_run=dry_run)
@@ -60,15 +70,31 @@ async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
             report.busy += 1
         except TusError:
             logger.exception("upload %s could not be swept; it is tried again", upload_id)
+
+    async for page in _expired(services):
+        await _side_by_side(page, sweep_one)
     await _sweep_strays(services, report, dry_run=dry_run)
     return report
 
 
-async def _expired(services: Services) -> AsyncIterator[str]:
-    after, now = "", services.clock()
+async def _side_by_side(upload_ids: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
+    """Does some work for each upload, for a few at a time; all of it has ended when this does."""
+    left = iter(upload_ids)
+
+    async def take() -> None:
+        for upload_id in left:
+            await work(upload_id)
+
+    outcomes = await asyncio.gather(*(take() for _ in range(_AT_ONCE)), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _expired(services: Services) -> AsyncIterator[list[str]]:
+    after, now = (float("-inf"), ""), services.clock()
     while page := await services.state.expired(now, after, _PAGE):
-        for upload_id in page:
-            yield upload_id
+        yield [upload_id for _, upload_id in page]
         after = page[-1]
 
 
@@ -81,7 +107,8 @@ async def _sweep_one(
     if upload.phase in GONE or upload.phase is Phase.FAILED:
         report.forgotten += 1
         if not dry_run:
-            report.bytes_freed += await services.storage.remove(upload)
+            freed = await services.storage.remove(upload)
+            report.bytes_freed += freed
             await services.state.delete(upload)
         return
     if not dry_run:
@@ -90,10 +117,11 @@ async def _sweep_one(
         # All its bytes are here: it waits for a server that can finish it (see `recover`), and
         # this may be a tool beside it, which knows nothing of the application's functions.
         return
-    if dry_run:
-        report.bytes_freed += upload.upload_offset
-    else:
-        report.bytes_freed += await bury(services, upload, Phase.EXPIRED, unless_referred=True)
+    freed = upload.upload_offset
+    if not dry_run:
+        freed = await bury(services, upload, Phase.EXPIRED, unless_referred=True)
+    # In a statement of its own: others are swept while this waits.
+    report.bytes_freed += freed
     report.expired.append(upload_id)
 
 
@@ -142,29 +170,76 @@ async def _set_one_aside(
         report.busy += 1
 
 
-async def recover(services: Services) -> None:
-    """Takes up what another process left in the middle: at the start, and now and then."""
-    after = ""
-    while page := await services.state.with_phase(Phase.FINISHING, after, _PAGE):
-        for upload in page:
-            services.jobs.start(upload.id, partial(resume, services, upload.id))
-        after = page[-1].id
-    for final_id in await services.state.waiting_finals():
-        services.jobs.start(final_id, partial(resume, services, final_id))
-    after = ""
-    while page := await services.state.unreleased(after, _PAGE):
-        for tombstone in page:
-            await _release_again(services, tombstone)
-        after = page[-1].id
+async def recover(services: Services, again: Sequence[float] = _AGAIN) -> None:
+    """Takes up what another process left in the middle: at the start, and now and then.
+
+    Whoever is at work on an upload is not disturbed; it is asked for again soon, some times.
+
+    Args:
+        services: What to work with.
+        again: Seconds to wait before each repetition.
+    """
+    unfinished, tombstones = await _unfinished(services), await _unreleased(services)
+    for wait in (*again, None):
+        unfinished = await _those_that_are_busy(unfinished, partial(_finish, services))
+        tombstones = await _those_that_are_busy(tombstones, partial(_release_again, services))
+        if wait is None or not (unfinished or tombstones):
+            break
+        await asyncio.sleep(wait)
+    if unfinished or tombstones:
+        left = len(unfinished) + len(tombstones)
+        logger.info("%d uploads are still busy; they are recovered with the next sweep", left)
 
 
-async def _release_again(services: Services, tombstone: Upload) -> None:
+async def _unfinished(services: Services) -> list[str]:
+    found: list[str] = []
+    while page := await services.state.with_phase(
+        Phase.FINISHING, found[-1] if found else "", _PAGE
+    ):
+        found += [upload.id for upload in page]
+    return found + await services.state.waiting_finals()
+
+
+async def _unreleased(services: Services) -> list[str]:
+    found: list[str] = []
+    while page := await services.state.unreleased(found[-1] if found else "", _PAGE):
+        found += [upload.id for upload in page]
+    return found
+
+
+async def _those_that_are_busy(
+    upload_ids: Iterable[str], recover_one: Callable[[str], Awaitable[None]]
+) -> list[str]:
+    busy = []
+
+    async def attempt(upload_id: str) -> None:
+        try:
+            await recover_one(upload_id)
+        except UploadLocked:
+            busy.append(upload_id)
+
+    await _side_by_side(upload_ids, attempt)
+    return busy
+
+
+async def _finish(services: Services, upload_id: str) -> None:
+    work = partial(resume, services, upload_id, waits=False)
     try:
-        async with services.locks.attempt(tombstone.id):
-            current = await services.state.load(tombstone.id)
-            if current == tombstone:
-                await release(services, tombstone)
+        await services.jobs.join(upload_id, work, within=None)
     except UploadLocked:
-        return
-    except TusError:
-        logger.exception("the bytes of upload %s could not be removed", tombstone.id)
+        raise
+    except Exception:  # of a job, which has told of it itself
+        logger.debug("upload %s could not be finished", upload_id, exc_info=True)
+
+
+async def _release_again(services: Services, upload_id: str) -> None:
+    async with services.locks.attempt(upload_id):
+        current = await services.state.load(upload_id)
+        if current is None or current.phase not in GONE or current.released:
+            return
+        try:
+            await release(services, current)
+        except UploadLocked:
+            raise
+        except TusError:
+            logger.exception("the bytes of upload %s could not be removed", upload_id)

@@ -143,8 +143,12 @@ class StateStore(Protocol):
         """Forgets a record of this generation; nothing happens if it has changed."""
         ...
 
-    async def expired(self, now: float, after: str, limit: int) -> list[str]:
-        """Ids, in order and behind `after`, whose `expires_at` has passed, tombstones included."""
+    async def expired(
+        self, now: float, after: tuple[float, str], limit: int
+    ) -> list[tuple[float, str]]:
+        """`expires_at` and id of records whose time has passed, tombstones included, in that order
+        and behind `after`.
+        """
         ...
 
     async def with_phase(self, phase: Phase, after: str, limit: int) -> list[Upload]:

@@ -197,14 +197,20 @@ class SqliteState:
 
         await self._write(job)
 
-    async def expired(self, now: float, after: str, limit: int) -> list[str]:
+    async def expired(
+        self, now: float, after: tuple[float, str], limit: int
+    ) -> list[tuple[float, str]]:
         """See `StateStore.expired`."""
+        # In the order of its index: in that of the ids it would read every record there is.
         query = (
-            f"SELECT id FROM uploads WHERE {_CAN_EXPIRE} AND expires_at <= ? AND id > ? "  # noqa: S608
+            f"SELECT expires_at, id FROM uploads WHERE {_CAN_EXPIRE} AND expires_at <= ? "  # noqa: S608
+            "AND (expires_at, id) > (?, ?) "
             "AND NOT EXISTS (SELECT 1 FROM part_refs WHERE part_id = uploads.id) "
-            "ORDER BY id LIMIT ?"
+            "ORDER BY expires_at, id LIMIT ?"
         )
-        return await self._ids(query, (now, after, limit))
+        return await self._read(
+            lambda connection: connection.execute(query, (now, *after, limit)).fetchall()
+        )
 
     async def with_phase(self, phase: Phase, after: str, limit: int) -> list[Upload]:
         """See `StateStore.with_phase`."""
@@ -229,7 +235,13 @@ class SqliteState:
 
     async def known(self, upload_ids: Sequence[str]) -> set[str]:
         """See `StateStore.known`."""
-        return set(await self.load_many(upload_ids))
+        query = "SELECT id FROM uploads WHERE id = ?"
+
+        def job(connection: sqlite3.Connection) -> set[str]:
+            rows = (connection.execute(query, (each,)).fetchone() for each in upload_ids)
+            return {row[0] for row in rows if row is not None}
+
+        return await self._read(job)
 
     async def page(self, after: str, limit: int) -> list[Upload]:
         """See `StateStore.page`."""
