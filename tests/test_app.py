@@ -1,6 +1,7 @@
 """`TusApp` for those who embed it: opening, closing, sweeping, and what goes wrong in between."""
 
 import asyncio
+import errno
 import logging
 import sqlite3
 import threading
@@ -347,6 +348,22 @@ async def test_of_two_processes_one_sweeps(
     async with one.services.locks.attempt("sweeper!"), other.lifespan():
         await eventually("it swept too", lambda: "another process sweeps" in caplog.text)
     await one.stop()
+
+
+async def test_uploads_are_taken_where_no_socket_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems hold no sockets: all works but the hand-over."""
+
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("tusd_py.locks.neighbours.Neighbours.open", refuse)
+    tus = TusApp(DiskStorage(tmp_path))
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 3)
+        await ask(client, "PATCH", url, b"abc", Upload_Offset="0")
+    assert "no upload is handed over to another process" in caplog.text
 
 
 async def test_a_sweep_that_fails_does_not_end_the_sweeping(

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import signal
 import socket
 import sqlite3
 import ssl
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -112,6 +114,11 @@ def stored(upload_dir: Path, url: str) -> int:
     return sum(path.stat().st_size for path in found)
 
 
+def is_stored(upload_dir: Path, url: str, size: int) -> bool:
+    """Whether so many bytes lie there."""
+    return stored(upload_dir, url) == size
+
+
 def test_workers_of_one_server_share_a_directory(tmp_path: Path) -> None:
     """`uvicorn --workers 4`: whichever worker a connection meets, nothing is lost or mixed up."""
     uploads = tmp_path / "uploads"
@@ -146,26 +153,80 @@ def test_two_servers_that_start_at_once_on_a_new_directory(tmp_path: Path) -> No
                 server.stop()
 
 
-def test_what_another_live_process_holds_is_busy(tmp_path: Path) -> None:
-    """Its bytes are on their way: taking over would mix two clients' bytes."""
+def answer_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    answer = b""
+    while data := connection.recv(65_536):
+        answer += data
+    return answer
+
+
+def test_a_request_takes_over_from_another_process(tmp_path: Path) -> None:
+    """The client that hangs is dead as a rule, and the one that asks is the same user's."""
     uploads = tmp_path / "uploads"
     with serving(uploads) as one, serving(uploads) as other, httpx.Client(verify=NO_TLS) as client:
+        for method, status in (("HEAD", 200), ("PATCH", 204), ("DELETE", 204)):
+            url = ask(client, "POST", one.url, Upload_Length="10").headers["Location"]
+            there = other.url + url.rpartition("/")[2]
+            with hanging_patch(url, 0, b"01234", 10) as connection:
+                eventually("the bytes never came", partial(is_stored, uploads, url, 5))
+                content = b"56789" if method == "PATCH" else b""
+                headers = TUS | (BYTES | {"Upload-Offset": "5"} if content else {})
+                taken = client.request(method, there, headers=headers, content=content)
+                assert taken.status_code == status, method
+                answer = answer_of(connection)
+            assert answer.startswith(b"HTTP/1.1 423 ")
+            assert b"ERR_UPLOAD_INTERRUPTED" in answer
+            if method == "DELETE":
+                assert client.head(url, headers=TUS).status_code == 410
+            elif method == "HEAD":
+                assert taken.headers["Upload-Offset"] == "5"
+            else:
+                assert client.get(url).content == b"0123456789"
+
+
+def test_a_doomed_request_disturbs_no_other_process(tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    with serving(uploads) as one, serving(uploads) as other, httpx.Client(verify=NO_TLS) as client:
+        url = ask(client, "POST", one.url, b"01", Upload_Length="10").headers["Location"]
+        there = other.url + url.rpartition("/")[2]
+        with hanging_patch(url, 2, b"234", 8) as connection:
+            eventually("the bytes never came", lambda: stored(uploads, url) == 5)
+            refused = client.patch(
+                there, headers=TUS | BYTES | {"Upload-Offset": "1"}, content=b"x"
+            )
+            assert refused.status_code == 409
+            connection.sendall(b"56789")
+            assert connection.recv(100).startswith(b"HTTP/1.1 204")
+        assert client.get(there).content == b"0123456789"
+
+
+def test_a_stopped_process_keeps_what_it_holds(tmp_path: Path) -> None:
+    """Nobody knows what it does when it goes on: taking over would mix two clients' bytes."""
+    uploads = tmp_path / "uploads"
+    patient = ("--acquire-lock-timeout", "500ms")
+    with (
+        serving(uploads) as one,
+        serving(uploads, *patient) as other,
+        httpx.Client(verify=NO_TLS) as client,
+    ):
         url = ask(client, "POST", one.url, Upload_Length="10").headers["Location"]
         there = other.url + url.rpartition("/")[2]
         with hanging_patch(url, 0, b"01234", 10) as connection:
             eventually("the bytes never came", lambda: stored(uploads, url) == 5)
+            os.kill(one.pid, signal.SIGSTOP)
             for method, headers in (
                 ("HEAD", {}),
                 ("DELETE", {}),
-                ("PATCH", BYTES | {"Upload-Offset": "0"}),
+                ("PATCH", BYTES | {"Upload-Offset": "5"}),
             ):
                 busy = client.request(method, there, headers=TUS | headers)
                 assert busy.status_code == 423, method
                 assert "Upload-Offset" not in busy.headers
-            connection.sendall(b"56789")
-            assert connection.recv(100).startswith(b"HTTP/1.1 204")
-        found = ask(client, "HEAD", there)
-        assert found.headers["Upload-Offset"] == "10"
+            os.kill(one.pid, signal.SIGCONT)
+            # It was asked to stop while it could not.
+            assert b"ERR_UPLOAD_INTERRUPTED" in answer_of(connection)
+        assert ask(client, "PATCH", there, b"56789", Upload_Offset="5").status_code == 204
         assert client.get(there).content == b"0123456789"
 
 

@@ -40,6 +40,7 @@ from tusd_py.hooks.interface import (
 from tusd_py.hooks.outbox import Outbox
 from tusd_py.locks.host import HostLocks
 from tusd_py.locks.local import LocalLocks
+from tusd_py.locks.neighbours import Neighbours
 from tusd_py.protocol.commands import Download
 from tusd_py.protocol.decide import Limits
 from tusd_py.protocol.errors import UploadLocked
@@ -116,12 +117,13 @@ class TusApp:
         self._settings = settings or Settings()
         state_dir = self._settings.state_dir or storage.directory / "state"
         self._host_locks = HostLocks(state_dir / "locks")
+        self._neighbours = Neighbours(self._host_locks.directory)
         self.storage = storage
         self.state = SqliteState(state_dir / "tusd-py.sqlite3")
         self.services = Services(
             storage=storage,
             state=self.state,
-            locks=LocalLocks(self._host_locks),
+            locks=LocalLocks(self._host_locks, self._neighbours),
             clock=time.time,
             hooks=Hooks(
                 authorize=authorize,
@@ -231,6 +233,8 @@ class TusApp:
             # A request that hangs, say in a write to a disk that hangs, keeps its lock until this
             # process ends: ownership never passes by time.
             self._host_locks.close()
+        # Only now: who waits for a lock of ours tries again when it finds us gone.
+        self._neighbours.close()
         self._opening = None
 
     def interrupt(self) -> None:
@@ -307,11 +311,24 @@ class TusApp:
         try:
             await self._open_storage(await self.state.open())
             await asyncio.to_thread(self._host_locks.open)
+            self._meet_neighbours()
             self.services.tells = await self.state.has_listener()
             self._is_open = True
         except BaseException:
+            self._neighbours.close()
             await self.state.close()
             raise
+
+    def _meet_neighbours(self) -> None:
+        try:
+            self._neighbours.open()
+        except OSError as error:
+            logger.warning(
+                "no upload is handed over to another process, nor taken over from one: "
+                "no socket can be made in %s: %s",
+                self._host_locks.directory,
+                error.strerror,
+            )
 
     async def _open_storage(self, instance: str | None) -> None:
         if instance is None:

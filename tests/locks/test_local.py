@@ -39,7 +39,7 @@ async def test_another_process_is_not_waited_for(
     process.send_signal(signal.SIGKILL)
     process.wait()
     async with locks.hold("a", within=0):
-        assert not HostLocks(host._directory).acquire("a")
+        assert not HostLocks(host.directory).acquire("a")
 
 
 async def test_two_instances_in_one_process(new_host: NewHost) -> None:

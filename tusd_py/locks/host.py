@@ -35,7 +35,7 @@ class HostLocks:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._descriptors: list[int] = []
         _instances.add(self)
 
@@ -52,9 +52,9 @@ class HostLocks:
             return
         opened: list[int] = []
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
             for index in range(_FILES):
-                path = self._directory / f"{index:02x}"
+                path = self.directory / f"{index:02x}"
                 opened.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             _close(opened)

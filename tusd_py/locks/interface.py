@@ -28,7 +28,7 @@ class Locks(Protocol):
             admit: Awaited before a live holder is disturbed; what it raises goes to the caller.
 
         Raises:
-            UploadLocked: The holder did not end in time, or is another process.
+            UploadLocked: The holder did not end in time, or is a process that cannot be asked.
         """
         ...
 
