@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,27 @@ async def test_of_two_processes_one_sweeps(
     async with one.services.locks.attempt("sweeper!"), other.lifespan():
         await eventually("it swept too", lambda: "another process sweeps" in caplog.text)
     await one.stop()
+
+
+async def test_an_end_in_one_process_is_told_by_another_at_once(tmp_path: Path) -> None:
+    """A server without hooks, or `tusd-py cleanup`, ends it: nobody waits for the next look."""
+    told: list[str] = []
+
+    async def on_terminate(ended: EndedUpload) -> None:
+        told.append(ended.id)
+
+    def is_told(count: int) -> bool:
+        return len(told) == count
+
+    tells = TusApp(DiskStorage(tmp_path), on_terminate=on_terminate)
+    async with tells.lifespan():
+        other = TusApp(DiskStorage(tmp_path))
+        async with other.lifespan(), browser(other) as client:
+            for number in (1, 2):
+                url = await create(client, "/", 10)
+                await ask(client, "DELETE", url, expect=204)
+                await eventually("nobody was told", partial(is_told, number))
+                assert told[-1] == url.rpartition("/")[2]
 
 
 async def test_uploads_are_taken_where_no_socket_can_be(

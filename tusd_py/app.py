@@ -141,6 +141,7 @@ class TusApp:
             ),
             fsync=Fsync(fsync),
             timing=self._settings.timing,
+            wake_outbox=self._wake_outboxes,
         )
         self._base_path = with_slashes(self._settings.base_path)
         self._routes = TusRoutes(self.services, self._settings.http)
@@ -196,7 +197,7 @@ class TusApp:
         on_terminate = self.services.hooks.on_terminate
         if on_terminate is not None:
             outbox = Outbox(self.state, self.services.locks, self.services.clock, on_terminate)
-            self.services.wake_outbox = outbox.wake
+            self._neighbours.on_notice = outbox.wake
             self._run(outbox.run())
 
     async def open(self) -> None:
@@ -329,6 +330,11 @@ class TusApp:
                 self._host_locks.directory,
                 error.strerror,
             )
+
+    def _wake_outboxes(self) -> None:
+        self._neighbours.on_notice()
+        if self.services.tells:
+            self._neighbours.give_notice()
 
     async def _open_storage(self, instance: str | None) -> None:
         if instance is None:
