@@ -132,6 +132,8 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("slowest-speed", "1KiB", 2, "slowest_speed", 1024),
     ("acquire-lock-timeout", "250ms", 2, "acquire_lock_timeout", 0.25),
     ("shutdown-timeout", "30", 1, "shutdown_timeout", 30.0),
+    ("workers", "4", 1, "workers", 4),
+    ("worker-timeout", "90s", 1, "worker_timeout", 90.0),
     ("metrics-path", "/m", 1, "metrics_path", "/m"),
     ("metrics-path", "", 1, "metrics_path", None),
 ]
@@ -295,6 +297,12 @@ def test_a_mistake_in_a_flag_is_named(told: Told, flag: str, text: str, complain
 def test_credentials_need_an_origin(told: Told, origin: list[str]) -> None:
     result = run("serve", "--cors-allow-credentials", *origin)
     assert_refused(result, 2, "--cors-allow-credentials needs --cors-allow-origin with the pages")
+    assert told == []
+
+
+def test_a_worker_is_given_time_to_answer(told: Told) -> None:
+    result = run("serve", "--workers", "2", "--worker-timeout", "500ms")
+    assert_refused(result, 2, "--worker-timeout is too short: a busy worker would be killed")
     assert told == []
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests.frameworks.journey import BYTES, TUS
 from tests.frameworks.uvicorned import uvicorned
@@ -292,3 +294,220 @@ def test_a_backup_beside_a_server_that_takes_uploads(tmp_path: Path) -> None:
         assert rest.status_code == 204
         assert client.get(there).content == content
         assert client.get(second.url + done.rpartition("/")[2]).content == b"all"
+
+
+def workers_of(parent: int) -> set[int]:
+    """The workers that live, without those that wait to be reaped."""
+    children = psutil.Process(parent).children()
+    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+
+
+def is_gone(parent: int, worker: int) -> bool:
+    return worker not in workers_of(parent)
+
+
+def worker_of(server: Served, connection: socket.socket) -> int | None:
+    """The worker that has accepted a connection, None if none has yet."""
+    ours = connection.getsockname()
+    for pid in workers_of(server.pid):
+        for found in psutil.Process(pid).net_connections("tcp"):
+            if found.raddr and tuple(found.raddr) == ours:
+                return pid
+    return None
+
+
+def accepted(server: Served, connection: socket.socket) -> int:
+    """The worker that a connection came to."""
+    eventually("nobody accepted", lambda: worker_of(server, connection) is not None)
+    worker = worker_of(server, connection)
+    assert worker is not None
+    return worker
+
+
+def via_another(server: Served, worker: int, request: bytes) -> bytes:
+    """The answer of any other worker than one; what comes to that one by chance is dropped."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            if accepted(server, connection) != worker:
+                connection.sendall(request)
+                return answer_of(connection)
+    raise AssertionError("no connection came to another worker")
+
+
+def head_of(url: str) -> bytes:
+    return (
+        f"HEAD {httpx.URL(url).path} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"
+        "Connection: close\r\n\r\n"
+    ).encode()
+
+
+def test_workers_of_serve_hand_over_and_share_a_directory(tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    with serving(uploads, "--workers", "4") as server, httpx.Client(verify=NO_TLS) as client:
+        sent, _ = send_many([server.url])
+        check_all(server.url, sent)
+        url = ask(client, "POST", server.url, Upload_Length="10").headers["Location"]
+        with hanging_patch(url, 0, b"01234", 10) as connection:
+            eventually("the bytes never came", partial(is_stored, uploads, url, 5))
+            answer = via_another(server, accepted(server, connection), head_of(url))
+            assert b"ERR_UPLOAD_INTERRUPTED" in answer_of(connection)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Upload-Offset: 5\r\n" in answer
+        assert ask(client, "PATCH", url, b"56789", Upload_Offset="5").status_code == 204
+        assert client.get(url).content == b"0123456789"
+        assert server.process is not None
+        assert server.process.stdout is not None
+        announced = server.process.stdout
+        server.process.send_signal(signal.SIGTERM)
+        assert announced.read() == "", "the URL was announced again"
+        assert server.stop() == 0
+    check_state(uploads)
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_a_worker_that_is_killed_or_hangs_is_replaced(tmp_path: Path) -> None:
+    """Its uploads go on in another worker where they stand."""
+    uploads = tmp_path / "uploads"
+    flags = ("--workers", "3", "--worker-timeout", "2s")
+    with serving(uploads, *flags) as server, httpx.Client(verify=NO_TLS) as client:
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            eventually("there are not three", lambda: len(workers_of(server.pid)) == 3)
+            url = ask(client, "POST", server.url, Upload_Length="10").headers["Location"]
+            with hanging_patch(url, 0, b"01234", 10) as connection:
+                eventually("the bytes never came", partial(is_stored, uploads, url, 5))
+                worker = accepted(server, connection)
+                os.kill(worker, number)
+                found = via_another(server, worker, head_of(url))
+            # It waited for the lock until the worker was dead.
+            assert found.startswith(b"HTTP/1.1 200 ")
+            assert b"Upload-Offset: 5\r\n" in found
+            assert worker not in workers_of(server.pid)
+            assert ask(client, "PATCH", url, b"56789", Upload_Offset="5").status_code == 204
+            assert client.get(url).content == b"0123456789"
+            log = server.log.read_text()
+            assert f"worker {worker} was killed by SIGKILL; another one takes its place" in log
+        assert f"worker {worker} has not answered for 2.0 s, and is killed" in log
+        eventually("it was not replaced", lambda: len(workers_of(server.pid)) == 3)
+        assert server.stop() == 0
+
+
+def test_a_parent_that_ends_loses_nothing(tmp_path: Path) -> None:
+    """SIGTERM with uploads under way, and a worker that is stopped just then."""
+    uploads = tmp_path / "uploads"
+    flags = ("--workers", "3", "--shutdown-timeout", "3s")
+    content = os.urandom(100_000)
+    with serving(uploads, *flags) as server, httpx.Client(verify=NO_TLS) as client:
+        urls = [
+            ask(client, "POST", server.url, Upload_Length="200000").headers["Location"]
+            for _ in range(12)
+        ]
+        connections = [hanging_patch(url, 0, content, 200_000) for url in urls]
+        for url in urls:
+            eventually("the bytes never came", partial(is_stored, uploads, url, len(content)))
+        stopped = accepted(server, connections[0])
+        others = [one for one in connections if accepted(server, one) != stopped]
+        os.kill(stopped, signal.SIGSTOP)
+        assert server.stop() == 0
+        for connection in others:
+            assert b"ERR_SERVER_SHUTDOWN" in answer_of(connection)
+        for connection in connections:
+            connection.close()
+        assert f"worker {stopped} has not ended in time: killed" in server.log.read_text()
+        server.start()
+        for url in urls:
+            assert ask(client, "HEAD", url).headers["Upload-Offset"] == "100000"
+            rest = ask(client, "PATCH", url, content[::-1], Upload_Offset="100000")
+            assert rest.status_code == 204
+            assert client.get(url).content == content + content[::-1]
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """Otherwise the address stays taken, and nobody sees to them any more."""
+    uploads = tmp_path / "uploads"
+    with serving(uploads, "--workers", "2") as server:
+        workers = [psutil.Process(pid) for pid in workers_of(server.pid)]
+        server.kill()
+        _, alive = psutil.wait_procs(workers, timeout=15)
+        assert not alive
+        server.start()
+
+
+def test_a_worker_that_cannot_start_ends_everything_in_one_line(tmp_path: Path) -> None:
+    """As with one worker: what an operator can mend is said once, and not tried for ever."""
+    uploads = tmp_path / "uploads"
+    many = ("--workers", "3", "--upload-dir", uploads)
+    with serving(uploads, "--workers", "3") as server:
+        taken = command("serve", *many, "--port", str(server.port))
+        assert (taken.returncode, taken.stdout) == (1, "")
+        assert re.fullmatch(r"Error: cannot listen on .*; choose another one\n", taken.stderr)
+        with sqlite3.connect(uploads / "state/tusd-py.sqlite3") as connection:
+            connection.execute("PRAGMA user_version=99")
+        connection.close()
+        for pid in workers_of(server.pid):
+            os.kill(pid, signal.SIGKILL)
+        assert server.process is not None
+        process, server.process = server.process, None
+        assert process.wait(20) == 1
+        assert process.stdout is not None
+        process.stdout.close()
+        log = server.log.read_text()
+    last = log.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "Traceback" not in log
+    alone = command("serve", "--port", "0", "--upload-dir", uploads)
+    failed = command("serve", *many, "--port", "0")
+    for ended in (alone, failed):
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr.splitlines()[-1] == last
+
+
+def test_workers_on_a_unix_socket(tmp_path: Path) -> None:
+    """They may end one after another, and at last all of them, by Ctrl-C in a terminal."""
+    path = tmp_path / "socket"
+    words = [sys.executable, "-m", "tusd_py", "serve", "--workers", "2", "--unix-sock", str(path)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*words, "--upload-dir", str(tmp_path / "uploads")], stdout=subprocess.PIPE, stderr=log
+        )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"tusd-py takes uploads at http://localhost/files/\n"
+        transport = httpx.HTTPTransport(uds=str(path))
+        with httpx.Client(transport=transport, base_url="http://localhost") as client:
+            for worker in workers_of(process.pid):
+                os.kill(worker, signal.SIGTERM)
+                eventually("it goes on", partial(is_gone, process.pid, worker))
+                answer = client.post("/files/", headers=TUS | {"Upload-Length": "1"})
+                assert answer.status_code == 201
+        eventually("they are not replaced", lambda: len(workers_of(process.pid)) == 2)
+        for pid in (*workers_of(process.pid), process.pid):
+            os.kill(pid, signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == b""
+        assert not path.exists()
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_of_four_workers_one_sweeps(tmp_path: Path) -> None:
+    uploads = tmp_path / "uploads"
+    with serving(uploads) as server, httpx.Client(verify=NO_TLS) as client:
+        for _ in range(200):
+            assert client.post(server.url, headers=TUS | {"Upload-Length": "5"}).status_code == 201
+    with sqlite3.connect(uploads / "state/tusd-py.sqlite3") as connection:
+        connection.execute("UPDATE uploads SET expires_at = 1.0")
+    connection.close()
+    with serving(uploads, "--workers", "4", "--log-level", "debug") as server:
+
+        def swept() -> list[int]:
+            found = re.findall(r"swept (\d+) expired uploads", server.log.read_text())
+            return [int(count) for count in found]
+
+        eventually("nobody swept", swept)
+        eventually(
+            "they did not take turns", lambda: "another process sweeps" in server.log.read_text()
+        )
+        assert sum(swept()) == 200

@@ -245,6 +245,18 @@ main.add_command(upload)
     default="10s",
     help="How long the end may take, after SIGTERM or Ctrl-C.",
 )
+@_flag(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    default=1,
+    help="Processes that serve; with more than one, another process keeps them running.",
+)
+@_flag(
+    "--worker-timeout",
+    type=DURATION,
+    default="30s",
+    help="Kill one of several workers that does not answer for so long.",
+)
 @_flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
 @_flag(
     "--log-format",
@@ -270,6 +282,10 @@ def serve_command(**flags: Any) -> None:
             "--cors-allow-credentials needs --cors-allow-origin with the pages that may send them, "
             r"such as 'https://app\.example\.com'; it is * now, which is any page of the web"
         )
+    if flags["worker_timeout"] < 1:
+        raise click.UsageError(
+            "--worker-timeout is too short: a busy worker would be killed; give 1s or more"
+        )
     configure_logging(flags["log_format"], flags["log_level"])
     place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
     server = ServerSettings(
@@ -278,6 +294,8 @@ def serve_command(**flags: Any) -> None:
         unix_sock=flags["unix_sock"],
         metrics_path=flags["metrics_path"] or None,
         shutdown_timeout=flags["shutdown_timeout"],
+        workers=flags["workers"],
+        worker_timeout=flags["worker_timeout"],
     )
     uploads = UploadSettings(**{name: flags[name] for name in UploadSettings.__dataclass_fields__})
     serve(place, server, uploads, lambda url: click.echo(f"tusd-py takes uploads at {url}"))

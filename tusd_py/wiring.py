@@ -26,14 +26,16 @@ from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.template import InvalidTemplate
-from tusd_py.wire.server import CannotListen, run
+from tusd_py.wire.server import CannotListen, close, listen, run, run_worker
 from tusd_py.wire.server import ServerSettings as ServerSettings
+from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
 
 _PAGE = 500
 
 
 EXPECTED = (
     CannotListen,
+    WorkersFailed,
     WrongInstance,
     NewerDatabase,
     NetworkFileSystem,
@@ -154,12 +156,43 @@ def serve(
         InvalidTemplate: The file template cannot be used.
         StorageFailed: The directory or the state cannot be used.
         OSError: Likewise.
+        WorkersFailed: One of these, as the workers found it; its message is theirs.
     """
+    base_path = with_slashes(uploads.base_path)
+    if server.workers > 1:
+        _serve_by_workers(place, server, uploads, lambda url: announce(url + base_path))
+        return
     tus = build_app(place, uploads)
     app = build_server_app(tus, uploads.base_path, server.metrics_path)
-    base_path = with_slashes(uploads.base_path)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(tus, app, server, lambda url: announce(url + base_path)))
+
+
+def _serve_by_workers(
+    place: Place, server: ServerSettings, uploads: UploadSettings, announce: Callable[[str], None]
+) -> None:
+    listening, url = listen(server)
+
+    def work(parent: Parent) -> None:
+        try:
+            tus = build_app(place, uploads)
+            app = build_server_app(tus, uploads.base_path, server.metrics_path)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(run_worker(tus, app, server, listening, parent))
+        except EXPECTED as error:
+            parent.tell_failed(explain(error))
+            sys.exit(1)
+
+    try:
+        Supervisor(
+            server.workers,
+            work,
+            on_ready=lambda: announce(url),
+            worker_timeout=server.worker_timeout,
+            shutdown_timeout=server.shutdown_timeout,
+        ).run()
+    finally:
+        close(listening, server.unix_sock)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import uvicorn
 
 from tusd_py.wire.http import HttpProtocol
+from tusd_py.wire.workers import Parent
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,6 +44,8 @@ class ServerSettings:
         unix_sock: Listen on this socket instead, None for TCP.
         metrics_path: None for no metrics.
         shutdown_timeout: Seconds from SIGTERM to the end.
+        workers: Processes that serve; more than one have a parent, which keeps them running.
+        worker_timeout: Seconds after which one of several that does not answer is killed.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +53,8 @@ class ServerSettings:
     unix_sock: Path | None = None
     metrics_path: str | None = "/metrics"
     shutdown_timeout: float = 10.0
+    workers: int = 1
+    worker_timeout: float = 30.0
 
 
 class Uploads(Protocol):
@@ -92,11 +97,30 @@ async def run(
         CannotListen: The address is taken or not allowed.
     """
     listening, url = listen(server)
+    signals = (signal.SIGTERM, signal.SIGINT)
     try:
-        await uploads.start()
-    except BaseException:
+        await _serve(uploads, app, server, listening, signals, lambda: announce(url))
+    finally:
         close(listening, server.unix_sock)
-        raise
+
+
+async def run_worker(
+    uploads: Uploads, app: ASGIApp, server: ServerSettings, listening: socket.socket, parent: Parent
+) -> None:
+    """As `run`, in one of several processes that share a socket; until SIGTERM."""
+    parent.attend()
+    await _serve(uploads, app, server, listening, (signal.SIGTERM,), parent.tell_ready)
+
+
+async def _serve(
+    uploads: Uploads,
+    app: ASGIApp,
+    server: ServerSettings,
+    listening: socket.socket,
+    signals: Sequence[signal.Signals],
+    on_ready: Callable[[], None],
+) -> None:
+    await uploads.start()
     config = uvicorn.Config(
         app,
         http=HttpProtocol,
@@ -110,19 +134,21 @@ async def run(
         timeout_graceful_shutdown=max(1, int(server.shutdown_timeout * 3 / 4)),
     )
     uvicorn_server = _Server(config)
-    ends_at = _end_on_signals(uploads, uvicorn_server, server.shutdown_timeout)
-    announce(url)
+    ends_at = _end_on_signals(uploads, uvicorn_server, server.shutdown_timeout, signals)
+    on_ready()
     try:
         await uvicorn_server.serve(sockets=[listening])
     finally:
         await uploads.stop(within=max(0.5, ends_at() - time.monotonic() - 1.0))
-        close(listening, server.unix_sock)
 
 
 def _end_on_signals(
-    uploads: Uploads, server: uvicorn.Server, shutdown_timeout: float
+    uploads: Uploads,
+    server: uvicorn.Server,
+    shutdown_timeout: float,
+    signals: Sequence[signal.Signals],
 ) -> Callable[[], float]:
-    """Lets SIGTERM and SIGINT end the server: by when, in `time.monotonic()`."""
+    """Lets some signals end the server: by when, in `time.monotonic()`."""
     deadline = [float("inf")]
 
     def end() -> None:
@@ -132,7 +158,7 @@ def _end_on_signals(
         uploads.interrupt()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         loop.add_signal_handler(number, end)
     return lambda: min(deadline[0], time.monotonic() + shutdown_timeout)
 
