@@ -363,7 +363,12 @@ def test_workers_of_serve_hand_over_and_share_a_directory(tmp_path: Path) -> Non
         assert announced.read() == "", "the URL was announced again"
         assert server.stop() == 0
     check_state(uploads)
-    assert "Traceback" not in server.log.read_text()
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    requests = re.findall(r" request_id=(\w+)", log)
+    assert len(requests) > 3 * UPLOADS
+    assert len({request[:16] for request in requests}) > 1, "all came to one worker"
+    assert len(requests) == len(set(requests)), "two requests have the same id"
 
 
 def test_a_worker_that_is_killed_or_hangs_is_replaced(tmp_path: Path) -> None:

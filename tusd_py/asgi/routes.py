@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import logging
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -283,11 +284,18 @@ def _request_id(headers: Headers) -> str:
     given = headers.first("X-Request-ID")
     if given is not None and abnf.UPLOAD_ID.fullmatch(given):
         return given
-    return f"{_OWN_IDS}{next(_numbers):08x}"
+    return f"{_own_ids[0]}{next(_numbers):08x}"
 
 
-_OWN_IDS = secrets.token_hex(8)
-"""What tells this process's ids from those of others."""
+_own_ids = [secrets.token_hex(8)]
+"""What tells this process's ids from those of others, such as the one that it was forked from."""
+
+
+def _renew_ids() -> None:
+    _own_ids[0] = secrets.token_hex(8)
+
+
+os.register_at_fork(after_in_child=_renew_ids)
 
 _numbers = itertools.count()
 
