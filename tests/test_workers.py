@@ -413,6 +413,8 @@ def test_a_parent_that_ends_loses_nothing(tmp_path: Path) -> None:
         stopped = accepted(server, connections[0])
         others = [one for one in connections if accepted(server, one) != stopped]
         os.kill(stopped, signal.SIGSTOP)
+        for worker in workers_of(server.pid) - {stopped}:
+            os.kill(worker, signal.SIGTERM)  # as systemd does, to all at once
         assert server.stop() == 0
         for connection in others:
             assert b"ERR_SERVER_SHUTDOWN" in answer_of(connection)

@@ -266,8 +266,10 @@ def judge(server: Served, run: Run) -> None:
     run.counts["killed by the parent"] = log.count("has not answered for")
     run.counts["replaced"] = log.count("another one takes its place")
     for line in log.splitlines():
-        if "Traceback" in line or " ERROR " in line:
-            run.counts["errors in the log"] += "has not answered for" not in line
+        is_expected = "has not answered for" in line or "has not ended in time" in line
+        if not is_expected and ("Traceback" in line or " ERROR " in line):
+            run.counts["other errors in the log"] += 1
+            print(line)
 
 
 def main() -> int:

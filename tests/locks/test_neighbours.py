@@ -24,6 +24,7 @@ class Company:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.events: list[str] = []
+        self._seen: dict[str, str] = {}
         self._reads, self._writes = os.pipe()
         self._buffer = b""
 
@@ -54,18 +55,21 @@ class Company:
         elif number == signal.SIGKILL:
             process.wait()
 
-    def wait(self, event: str, within: float = 20.0) -> str:
-        """Waits for an event that begins so, unless it was seen already; returns it."""
+    def wait(self, *events: str, within: float = 20.0) -> str:
+        """Waits for one of some events, unless it was seen already: all of its line."""
         deadline = time.monotonic() + within
         while True:
-            for seen in self.events:
-                if seen == event or seen.startswith(event + " "):
-                    return seen
+            for event in events:
+                if event in self._seen:
+                    return self._seen[event]
             left = deadline - time.monotonic()
-            assert left > 0, f"no {event!r} in {self.events}"
+            assert left > 0, f"none of {events} in {self.events}"
             if select.select([self._reads], [], [], left)[0]:
                 *lines, self._buffer = (self._buffer + os.read(self._reads, 65_536)).split(b"\n")
-                self.events += [line.decode() for line in lines]
+                for line in lines:
+                    event = line.decode()
+                    self.events.append(event)
+                    self._seen[event] = self._seen[event.rpartition(" ")[0]] = event
 
     def happened(self, *without: str) -> list[str]:
         """The events but those of a start, and those that end with one of some words."""
@@ -234,19 +238,23 @@ def test_a_word_that_a_stopped_process_has_no_room_for(company: Company) -> None
     company.tell("b", "hold", "first", "last", 0.2)
     company.wait("b first refused")
     company.start("c")
-    for number in range(1000):
-        company.tell("c", "hold", f"held-{number}", f"key-{number}", LONG)
+    for number in range(600):
+        company.tell("c", "hold", number, f"key-{number}", LONG)
+    company.wait("c 599 has")
+    for number in range(600):
         company.tell("b", "polite", number, f"key-{number}", LONG)
     company.tell("b", "hold", "last", "last", LONG)
-    for number in range(1000):
-        company.tell("c", "end", f"held-{number}")
-    for number in range(1000):
+    for number in range(600):
+        company.wait(f"c {number} asked")
+        company.tell("c", "end", number)
+    for number in range(600):
         company.wait(f"b {number} has")
+        company.tell("b", "end", number)
     company.signal("a", signal.SIGCONT)
     company.wait("b last has")
-    company.tell("a", "hold", "again", "key-7", LONG)
+    company.tell("a", "hold", "again", "key-599", LONG)
     company.wait("a again has")
-    company.tell("b", "attempt", "again", "key-7")
+    company.tell("b", "attempt", "again", "key-599")
     company.wait("b again refused")
     assert "a again asked" not in company.events, "nobody waits any more, as it was told"
 
@@ -310,12 +318,12 @@ def test_a_process_that_starts_while_others_wait(company: Company) -> None:
     company.wait("a - noticed")
     company.tell("a", "end", 1)
     company.wait("a 1 let-go")
-    while not {"b 2 has", "c 3 has"} <= set(company.events):
-        first, second = ("b 2", "c 3") if "b 2 has" in company.events else ("c 3", "b 2")
-        company.wait(f"{first} has")
-        company.wait(f"{first} asked")
-        company.tell(first[0], "end", first[2])
-        company.wait(f"{second} has")
+    first = company.wait("b 2 has", "c 3 has")
+    second = "c 3 has" if first == "b 2 has" else "b 2 has"
+    name, request, _ = first.split()
+    company.wait(f"{name} {request} asked")
+    company.tell(name, "end", request)
+    company.wait(second)
 
 
 def test_a_holder_that_ends_in_order(company: Company) -> None:
@@ -368,7 +376,7 @@ def test_a_socket_that_is_not_listening_yet_is_left_alone(company: Company) -> N
         other.bind(str(starting))
         company.tell("a", "hold", 1, "x", LONG)
         company.wait("a 1 has")
-        company.tell("b", "hold", 2, "x", 1.5)
+        company.tell("b", "hold", 2, "x", 2.5)
         company.wait("b 2 refused")
     assert starting.exists()
 

@@ -76,7 +76,7 @@ class Neighbours:
         _instances.add(self)
 
     def open(self) -> None:
-        """Listens for the others; done before the first lock is taken.
+        """Listens for the others, and meets those who are there; before the first lock is taken.
 
         Raises:
             OSError: The folder cannot hold a socket, or descriptors are short.
@@ -98,6 +98,7 @@ class Neighbours:
             raise
         self._name, self._listening = name, listening
         loop.add_reader(listening.fileno(), self._accept)
+        self._connect_to_all()
 
     def close(self) -> None:
         """Tells nobody anything any more; what was held has been let go before. Idempotent."""

@@ -10,8 +10,8 @@ The rules:
   answered none of ten is stopped or hangs, and is killed. Requests are counted and not seconds, so
   that a machine, or a parent, that slept for a while takes nobody for dead.
 - A worker whose parent is gone finds that socket closed, and ends as after SIGTERM.
-- SIGTERM and SIGINT go on to the workers as SIGTERM. One that has not ended a second behind its
-  time is killed: what it acknowledged is kept as after any other kill.
+- SIGTERM and SIGINT go on to the workers as SIGTERM. One that has not ended in time is killed: what
+  it acknowledged is kept as after any other kill.
 
 `uvicorn.supervisors.Multiprocess` is not used: a thread of the worker answers it, also when the
 event loop hangs; it waits without limit for a stopped worker at the end; it starts a worker that
@@ -38,7 +38,6 @@ _STARTS = 5
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _BETWEEN_STARTS = 1.0
-_GRACE = 1.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LONGEST = 65_536
 
@@ -138,7 +137,7 @@ class Supervisor:
         self._starts_at: list[float] = []
         self._failures = 0
         self._is_serving = False
-        self._signals, self._signalled = socket.socketpair()
+        self._woken, self._waker = socket.socketpair()
 
     def run(self) -> None:
         """Returns when all workers have ended.
@@ -170,7 +169,7 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         theirs.setblocking(False)
-        inherited = [self._signals, self._signalled, ours]
+        inherited = [self._woken, self._waker, ours]
         inherited += [worker.connection for worker in self._workers]
         # A signal before the child has handlers of its own would come to the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -191,9 +190,9 @@ class Supervisor:
         by_connection = {worker.connection: worker for worker in self._workers}
         sentinels = {worker.process.sentinel: worker for worker in self._workers}
         timeout = max(0.0, until - time.monotonic())
-        for found in wait([self._signals, *by_connection, *sentinels], timeout):
-            if found is self._signals:
-                self._signals.recv(_LONGEST)
+        for found in wait([self._woken, *by_connection, *sentinels], timeout):
+            if found is self._woken:
+                self._woken.recv(_LONGEST)
                 return True
             if isinstance(found, int):
                 self._ended(sentinels[found])
@@ -255,22 +254,22 @@ class Supervisor:
 
     def _end(self) -> None:
         """Ends all workers: in order, for as long as there is time."""
-        deadline = time.monotonic() + self._shutdown_timeout + _GRACE
+        deadline = time.monotonic() + self._shutdown_timeout
         self._end_all()
         while self._workers and time.monotonic() < deadline:
             sentinels = {worker.process.sentinel: worker for worker in self._workers}
-            for found in wait([self._signals, *sentinels], max(0.0, deadline - time.monotonic())):
+            for found in wait([self._woken, *sentinels], max(0.0, deadline - time.monotonic())):
                 if isinstance(found, int):
                     self._forget(sentinels[found])
                 else:
-                    self._signals.recv(_LONGEST)
+                    self._woken.recv(_LONGEST)
                     self._end_all()
         for worker in list(self._workers):
             logger.error("worker %d has not ended in time: killed", worker.process.pid)
             worker.process.kill()
             self._forget(worker)
-        self._signals.close()
-        self._signalled.close()
+        self._woken.close()
+        self._waker.close()
 
     def _end_all(self) -> None:
         for worker in self._workers:
@@ -279,9 +278,9 @@ class Supervisor:
     @contextmanager
     def _own_signals(self) -> Iterator[None]:
         """Lets SIGTERM and SIGINT wake `_wait`, and do nothing else."""
-        self._signals.setblocking(False)
-        self._signalled.setblocking(False)
-        before = signal.set_wakeup_fd(self._signalled.fileno())
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        before = signal.set_wakeup_fd(self._waker.fileno())
         handlers = {number: signal.signal(number, _ignore) for number in _SIGNALS}
         try:
             yield
