@@ -4,11 +4,13 @@ import os
 
 import pytest
 
-from tests.asgi.in_process import Running, id_of
+from tests.asgi.in_process import Running, id_of, sha1
 from tusd_py.protocol.errors import StorageFailed, StorageFull, TusError
 from tusd_py.protocol.upload import Tail
 
 pytestmark = pytest.mark.anyio
+
+WRONG = {"Upload_Checksum": sha1(b"other bytes")["Upload-Checksum"]}
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,17 @@ async def test_a_tail_from_before_a_kill(server: Running, tail: Tail, offset: in
     assert server.size(path) == offset
     assert (await server.patch(path, offset, b"hello world"[offset:])).status_code == 204
     assert await server.bytes_of(path) == b"hello world"
+
+
+async def test_a_late_length_from_a_refused_request_ends_the_upload(server: Running) -> None:
+    """Clients that read offset and length there believe that it is done, and never come back."""
+    path = await server.create()
+    await server.patch(path, 0, b"hello")
+    refused = await server.patch(path, 5, b"", Upload_Length="5", **WRONG)
+    assert refused.status_code == 460
+    answer = await server.head(path)
+    assert (answer.headers["Upload-Offset"], answer.headers["Upload-Length"]) == ("5", "5")
+    assert await server.bytes_of(path) == b"hello"
 
 
 @pytest.mark.parametrize("held", [False, True])

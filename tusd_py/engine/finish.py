@@ -66,14 +66,19 @@ async def fall_back(services: Services, upload: Upload) -> None:
 
 
 async def settle(services: Services, upload: Upload) -> Upload:
-    """The record, under the lock, as storage bears it out: a tail from before a crash counts."""
+    """The record, under the lock, as storage bears it out: a tail from before a crash counts.
+
+    A late length can turn out to be where the upload stands already, from a request that was
+    refused or killed: its last byte is there then, and the finish begins.
+    """
     if upload.phase is not Phase.RECEIVING or upload.is_final:
         return upload
     found = await services.storage.settle(upload)
-    if found == upload:
+    is_whole = found.upload_offset == found.upload_length
+    if found == upload and not is_whole:
         return upload
     must_sync = services.fsync is Fsync.ALWAYS and found.upload_offset > upload.upload_offset
-    if found.upload_offset != found.upload_length and not must_sync:
+    if not is_whole and not must_sync:
         services.note_unsynced(found)
         return await services.publish(found)
     async with services.storage.writer(found) as writer:
