@@ -1,6 +1,7 @@
 """The wire of the real server under load, as `shared/TRAPS.md` has it."""
 
 import contextlib
+import http.client
 import os
 import threading
 import time
@@ -159,6 +160,20 @@ def test_sigterm_in_mid_body(tmp_path: Path, sent: int) -> None:
         served.start()
         assert raw.offset_of(served.port, path) == sent
         assert file_of(served, path).read_bytes() == content
+
+
+def test_sigterm_while_nobody_takes_a_download(tmp_path: Path) -> None:
+    """The end is in time, the client sees that it is not all, and the log holds no stack trace."""
+    with serving(tmp_path / "uploads", "--shutdown-timeout", "2s") as served:
+        path = raw.create(served.port, 32 * MIB)
+        assert raw.patch(served.port, path, 0, bytes(32 * MIB)).status == 204
+        with raw.connected(served.port) as stalled:
+            stalled.start("GET", path, {})
+            assert stalled.is_readable(raw.WITHIN)
+            assert served.stop() == 0
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                stalled.answer()
+    assert "Traceback" not in served.log.read_text()
 
 
 def test_what_a_body_hides_is_not_done(served: Served) -> None:

@@ -145,9 +145,18 @@ class Cycle(RequestResponseCycle):
         self.body = b""
 
     async def run_asgi(self, app: Any) -> None:
-        """See uvicorn."""
+        """See uvicorn, which takes for an error that a server which ends waits no longer."""
+
+        async def until_cancelled(*given: Any) -> None:
+            try:
+                await app(*given)
+            except asyncio.CancelledError:
+                # The client must not take for whole what it has, nor a refusal for an answer.
+                self.disconnected = True
+                self.transport.abort()
+
         try:
-            await super().run_asgi(app)
+            await super().run_asgi(until_cancelled)
         finally:
             # What refers to each other in a circle waits for the garbage collector.
             self.scope = _ENDED
