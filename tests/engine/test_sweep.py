@@ -217,6 +217,16 @@ async def test_a_final_whose_part_was_removed_fails_for_good(server: Running) ->
     assert (await server.head(final)).status_code == 404
 
 
+async def test_a_final_that_fails_leaves_nothing_of_an_earlier_attempt(server: Running) -> None:
+    """A kill while it was assembled, then a part was removed: gigabytes lay there for a week."""
+    part = await server.create(5, Upload_Concat="partial")
+    final = await server.final(part)
+    server.tus.storage.locate(await server.record(final)).write_bytes(b"hal")
+    await server.delete(part)
+    assert (await server.head(final)).status_code == 410
+    assert server.files() == []
+
+
 async def test_a_final_that_grows_too_large_fails(server: Running) -> None:
     """The length of a part came after that of the others was checked."""
     a, b = [await server.create(None, Upload_Concat="partial") for _ in range(2)]

@@ -49,4 +49,7 @@ async def assemble(services: Services, final: Upload) -> Upload:
 async def _fail(services: Services, final: Upload, why: TusError, *, status: int) -> Upload:
     reply = Reply(status=status, body=f"{why.code}: {why}\n")
     until = services.clock() + services.timing.remember_gone
-    return await services.publish(failed(final._replace(tail=Tail.SEALED), reply, until))
+    done = await services.publish(failed(final._replace(tail=Tail.SEALED), reply, until))
+    # An attempt to assemble it may have been killed, or found no room.
+    await services.storage.remove(done)
+    return done
