@@ -162,6 +162,38 @@ def test_sigterm_in_mid_body(tmp_path: Path, sent: int) -> None:
         assert file_of(served, path).read_bytes() == content
 
 
+def test_sigterm_under_a_hundred_bodies(tmp_path: Path) -> None:
+    """A restart at noon: of no upload is a stored byte lost, and the end comes in time."""
+    first, piece = 100_000, 10_000
+    with serving(tmp_path / "uploads", "--shutdown-timeout", "6s") as served:
+        with patching(served, CLIENTS, MIB) as bodies:
+            contents = {path: os.urandom(MIB) for path in bodies}
+            for path, body in bodies.items():
+                body.send(contents[path][:first])
+            for path in bodies:
+                eventually("stored", partial(has, served, path, first))
+
+            def send() -> None:
+                for at in range(first, MIB, piece):
+                    for path, body in bodies.items():
+                        with contextlib.suppress(OSError):
+                            body.send(contents[path][at : at + piece])
+
+            sending = threading.Thread(target=send)
+            sending.start()
+            begun = time.monotonic()
+            status = served.stop()
+            took = time.monotonic() - begun
+            sending.join()
+        assert status == 0
+        assert took < 8
+        served.start()
+        for path, content in contents.items():
+            offset = raw.offset_of(served.port, path)
+            assert offset >= first
+            assert file_of(served, path).read_bytes() == content[:offset]
+
+
 def test_sigterm_while_nobody_takes_a_download(tmp_path: Path) -> None:
     """The end is in time, the client sees that it is not all, and the log holds no stack trace."""
     with serving(tmp_path / "uploads", "--shutdown-timeout", "2s") as served:
