@@ -1,0 +1,160 @@
+"""Behind nginx as `tusd_py/docs/nginx.conf` has it: servers that are restarted in turn."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.asgi import raw
+from tests.interop import plain_http
+from tests.interop.conftest import MIB, watched
+from tests.interop.nginx import nginx_before
+from tests.interop.programs import started
+from tests.interop.proxy import CuttingProxy
+from tests.interop.test_tus_js import Client, reported
+from tests.interop.toolchains import NODE, built
+from tests.serving import Served, eventually
+
+pytestmark = pytest.mark.timeout(400)  # as in test_tus_js
+
+
+@pytest.fixture(params=[4, 5], ids=["v4", "v5"])
+def client(request: pytest.FixtureRequest) -> Client:
+    return Client(folder=built(NODE), version=request.param)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
+    """Two on one directory."""
+    uploads = tmp_path_factory.mktemp("servers") / "uploads"
+    with watched(uploads, "--behind-proxy") as one, watched(uploads, "--behind-proxy") as other:
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+def endpoint(
+    servers: tuple[Served, Served], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL that clients are given."""
+    ports = [server.port for server in servers]
+    with nginx_before(ports, tmp_path_factory.mktemp("nginx")) as url:
+        yield url
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+def stored(servers: tuple[Served, Served]) -> set[Path]:
+    """Files of all uploads."""
+    return set(servers[0].upload_dir.glob("data/*/*"))
+
+
+def size_of(server: Served, url: str) -> int:
+    """Bytes of an upload that are stored."""
+    found = server.upload_dir.glob(f"data/*/{url.rpartition('/')[2]}")
+    return sum(path.stat().st_size for path in found)
+
+
+def test_servers_restarted_in_turn_are_not_noticed(
+    servers: tuple[Served, Served], endpoint: str, client: Client, make_file: Callable[[int], Path]
+) -> None:
+    """An update at noon: no upload fails, none begins anew, and no byte is wrong."""
+    file = make_file(12 * MIB + 3)
+    before = stored(servers)
+    with CuttingProxy(port_of(endpoint)) as proxy:
+        proxy.hold_after(6 * MIB)
+        with started(client.command(proxy.url(endpoint), file, {})) as program:
+            # It is with one of the two now, and hangs in the middle of its body.
+            eventually("the upload hangs", proxy.held.is_set, within=30)
+            eventually(
+                "what has passed is stored",
+                lambda: any(path.stat().st_size > 5 * MIB for path in stored(servers) - before),
+            )
+            for server in servers:
+                assert server.stop() == 0
+                server.start()
+            proxy.release()
+            ended = reported(program.end())
+        assert plain_http.download(ended.url) == file.read_bytes()
+    assert ended.outcome == "success"
+    assert ended.methods().count("POST") == 1, "the upload began anew"
+    told = [int(each.offset) for each in ended.requests if each.method == "HEAD" and each.offset]
+    assert told, "neither server was at work on it"
+    assert told == sorted(told)
+    assert told[0] > 5 * MIB, "bytes that were there are sent again"
+
+
+def test_while_one_is_down_the_other_answers(servers: tuple[Served, Served], endpoint: str) -> None:
+    """Whichever it is, also right after the other was: no client sees a 502."""
+    for server in servers:
+        assert server.stop() == 0
+        for _ in range(4):
+            plain_http.offset(plain_http.create(endpoint, 5))
+        server.start()
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_bytes_count_as_they_come(
+    servers: tuple[Served, Served], endpoint: str, framing: str
+) -> None:
+    """Otherwise: a client that breaks off behind nginx has nothing to resume."""
+    port = port_of(endpoint)
+    path = raw.create(port, 2 * MIB)
+    with raw.connected(port) as patching:
+        if framing == "length":
+            patching.patch(path, 0, 2 * MIB)
+            patching.send(b"1" * MIB)
+        else:
+            head = {"Upload-Offset": "0", "Transfer-Encoding": "chunked"}
+            patching.start("PATCH", path, raw.PATCH_HEAD | head)
+            patching.send(b"%x\r\n%b\r\n" % (MIB, b"1" * MIB))
+        eventually("it is stored", lambda: size_of(servers[0], path) == MIB)
+    eventually("the server sees the end", lambda: raw.head(port, path).status == 200)
+    assert raw.offset_of(port, path) == MIB
+
+
+def test_urls_are_those_that_the_client_sees(servers: tuple[Served, Served], endpoint: str) -> None:
+    headers = {**plain_http.TUS, "Upload-Length": "5", "Host": "uploads.example.com:8443"}
+    created = plain_http.asked("POST", endpoint, headers)
+    assert created.headers["Location"].startswith("http://uploads.example.com:8443/files/")
+
+
+def test_a_refusal_comes_through(servers: tuple[Served, Served], endpoint: str) -> None:
+    """A 409 is what a client resumes after; it must not become a 502."""
+    url = plain_http.create(endpoint, 9 * MIB)
+    answer = plain_http.append(url, 5, bytes(8 * MIB))
+    assert (answer.status_code, answer.text.partition(":")[0]) == (409, "ERR_MISMATCHED_OFFSET")
+
+
+def test_a_body_is_sent_to_one_server_only(servers: tuple[Served, Served], endpoint: str) -> None:
+    """Sent again to another, it would meet an offset that it has moved itself."""
+    url = plain_http.create(endpoint, 2 * MIB)
+    with raw.connected(port_of(endpoint)) as patching:
+        patching.patch(urlsplit(url).path, 0, 2 * MIB)
+        patching.send(b"1" * MIB)
+        eventually("it is stored", lambda: size_of(servers[0], url) == MIB)
+        for server in servers:
+            server.kill()
+            server.start()
+        patching.send(b"1" * MIB)
+        assert patching.answer().status == 502
+    assert plain_http.offset(url) == MIB
+
+
+def test_a_checksum_in_a_trailer_does_not_come_through(
+    servers: tuple[Served, Served], endpoint: str
+) -> None:
+    """As the README says: nginx drops trailers. The chunk is refused, and nothing counts."""
+    port = port_of(endpoint)
+    path = raw.create(port, 5)
+    head = {"Upload-Offset": "0", "Transfer-Encoding": "chunked", "Trailer": "Upload-Checksum"}
+    with raw.connected(port) as patching:
+        patching.start("PATCH", path, raw.PATCH_HEAD | head)
+        checksum = b"Upload-Checksum: sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00="
+        patching.send(b"5\r\nhello\r\n0\r\n" + checksum + b"\r\n\r\n")
+        assert patching.answer().status == 400
+    assert raw.offset_of(port, path) == 0
