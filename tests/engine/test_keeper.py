@@ -40,6 +40,24 @@ async def test_a_long_patch_is_published_and_synced_as_it_goes(server: Running) 
     assert await server.bytes_of(path) == b"hello world"
 
 
+@pytest.mark.parametrize("fsync", ["never", "complete"])
+async def test_a_patch_that_lasts_longer_than_its_upload_may_does_not_expire(
+    tmp_path: Path, fsync: str
+) -> None:
+    """TRAPS: expiry while bytes flow; with a short --expire-after, too, where nothing is synced."""
+    async with running(tmp_path / "uploads", fsync=fsync, expire_after=4.0) as server:
+        path = await server.create(11)
+        asked = server.patching(path, 0, 11)
+        asked.feed(b"hello")
+        await until(lambda: server.size(path) == 5)
+        for _ in range(3):
+            server.clock.now += 3
+            await tick(server.tus.services)
+        assert await server.offset(path) == 5, "its client breaks off, and asks"
+        assert await asked.answered() == 423
+        assert (await server.patch(path, 5, b" world")).status_code == 204
+
+
 @pytest.mark.parametrize("kind", ["checked", "chunked", "last byte"])
 async def test_what_may_be_discarded_is_not_published(server: Running, kind: str) -> None:
     """An offset that was told never goes down."""

@@ -46,6 +46,8 @@ async def tick(services: Services) -> None:
     now = services.clock()
     syncs = services.fsync is not Fsync.NEVER
     interval = services.timing.sync_after if syncs else _UNSYNCED_AFTER
+    # None may expire while its bytes come, however short that is.
+    checkpoints = min(interval, (services.limits.expire_after or math.inf) / 2)
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def checkpoint(live: Live) -> None:
@@ -57,7 +59,7 @@ async def tick(services: Services) -> None:
                 expires_at=services.limits.expires_at(now),
             )
 
-    due = [live for live in services.live.values() if live.since + interval <= now]
+    due = [live for live in services.live.values() if live.since + checkpoints <= now]
     for outcome in await asyncio.gather(*map(checkpoint, due), return_exceptions=True):
         if isinstance(outcome, Exception):
             logger.error("an append could not be published; it is tried again", exc_info=outcome)
