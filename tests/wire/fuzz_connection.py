@@ -1,5 +1,6 @@
 """A connection that sends and reads at the same time, as the fuzz needs it."""
 
+import contextlib
 import http.client
 import io
 import select
@@ -63,7 +64,7 @@ class Connection:
         """There will be an answer to each."""
         self._methods += methods
 
-    def send(self, data: bytes, *, until: int) -> int:
+    def send(self, data: bytes | memoryview, *, until: int) -> int:
         """Sends until so many answers are there: how many bytes."""
         sent = 0
         deadline = time.monotonic() + WITHIN
@@ -93,16 +94,14 @@ class Connection:
 
     def leave(self, how: str) -> None:
         """Ends it: `close`, `reset` or `half-close`."""
-        try:
+        with contextlib.suppress(OSError):  # it has ended already
             if how == "half-close":
                 self._socket.shutdown(socket.SHUT_WR)
-                return
             if how == "reset":
                 linger = struct.pack("ii", 1, 0)
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        except OSError:
-            pass
-        self._socket.close()
+        if how != "half-close":
+            self._socket.close()
 
     def _wait(self, writable: list[socket.socket], deadline: float) -> None:
         left = deadline - time.monotonic()
