@@ -49,6 +49,7 @@ class Program:
         self._say("-", "there")
         async for line in lines:
             self._obey(*line.decode().split())
+            await asyncio.sleep(0)  # it begins before the next one does
 
     def _say(self, request: str, what: str) -> None:
         os.write(1, f"{self._name} {request} {what}\n".encode())

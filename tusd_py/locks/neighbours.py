@@ -11,7 +11,8 @@ The rules:
 - Who hears `wanted` remembers it until `done`, which says that the lock was had or is not wanted
   any more. A holder is asked to stop, and at its end every asker hears `free`, in the order of
   their asking. Who does not hold it says `free` at once, since it may have let go a moment before;
-  and when it gets the lock later, it knows that others wait.
+  and when it gets the lock later, it knows that others wait. `done` comes by another connection
+  than `free`, but was sent before the lock was let go: who gets it has only to read what is there.
 - A connection, and not datagrams: messages keep their order, what finds no room waits in the
   sender until there is some, and the end of a process is an event for all whom it was connected
   to. The kernel closes a dying process's descriptors one after another, perhaps this connection
@@ -35,7 +36,6 @@ logger = logging.getLogger("tusd_py")
 _SUFFIX = ".sock"
 _LONGEST = 65_536
 _BACKLOG = 128
-_READ_AT_ONCE = 64
 _FIRST_PAUSE = 0.005
 _LAST_PAUSE = 0.64
 """Seconds between looks at what a dying process held; each is twice as long as the one before."""
@@ -140,7 +140,9 @@ class Neighbours:
                 link.send(_DONE, key)
 
     def want(self, key: str) -> bool:
-        """Whether a neighbour waits for a lock."""
+        """Whether a neighbour waits for a lock, by all that was said until now."""
+        for link in list(self._wanted.get(key, ())):
+            link.read()
         return key in self._wanted
 
     def free(self, key: str) -> None:
@@ -309,7 +311,7 @@ class _Link:
         self._on_message = on_message
         self._on_end = on_end
         self._unsent: dict[bytes, None] = {}
-        asyncio.get_running_loop().add_reader(connection.fileno(), self._read)
+        asyncio.get_running_loop().add_reader(connection.fileno(), self.read)
 
     def send(self, word: bytes, key: str = "") -> None:
         """Sends a message, now or when there is room for it."""
@@ -361,10 +363,9 @@ class _Link:
             del self._unsent[message]
         asyncio.get_running_loop().remove_writer(self._connection.fileno())
 
-    def _read(self) -> None:
-        for _ in range(_READ_AT_ONCE):
-            if self._connection.fileno() < 0:
-                return
+    def read(self) -> None:
+        """Takes in what has come, no more than fits into the socket at a time."""
+        while self._connection.fileno() >= 0:
             try:
                 message = self._connection.recv(_LONGEST)
             except BlockingIOError:
