@@ -247,7 +247,7 @@ def test_a_killed_process_frees_what_it_held(tmp_path: Path) -> None:
 
 
 def test_cleanup_beside_a_server_spares_what_lives(tmp_path: Path) -> None:
-    """Its time has run out on paper, but its bytes are coming in right now."""
+    """Its time has run out on paper, as its server was stopped; but it holds the upload."""
     uploads = tmp_path / "uploads"
     with serving(uploads, "--expire-after", "1s") as server, httpx.Client(verify=NO_TLS) as client:
         dead = ask(client, "POST", server.url, Upload_Length="10").headers["Location"]
@@ -256,8 +256,12 @@ def test_cleanup_beside_a_server_spares_what_lives(tmp_path: Path) -> None:
         live = ask(client, "POST", server.url, Upload_Length="10").headers["Location"]
         with hanging_patch(live, 0, b"01234", 10) as connection:
             eventually("the bytes never came", lambda: stored(uploads, live) == 5)
-            time.sleep(1.1)
-            cleaned = command("cleanup", "--upload-dir", uploads)
+            os.kill(server.pid, signal.SIGSTOP)  # or it would push the expiry
+            try:
+                time.sleep(1.1)
+                cleaned = command("cleanup", "--upload-dir", uploads)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
             assert cleaned.returncode == 0, cleaned.stderr
             assert f"remove {dead.rpartition('/')[2]}: expired" in cleaned.stdout
             assert "1 expired, 0 stray, 0 forgotten, 1 busy" in cleaned.stdout
