@@ -88,7 +88,16 @@ class Body(Protocol):
         ...
 
     async def fill(self, buffer: memoryview) -> int:
-        """Takes what is there, at least one byte unless the body has ended: how many bytes."""
+        """Takes what is there, at least one byte unless the body has ended: how many bytes.
+
+        With an empty buffer it only waits until something is there, or nothing more comes: memory
+        need not be taken for a client that sends nothing. It may be cancelled while it waits.
+        """
+        ...
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """Why `fill` has nothing more to give, None while it may have."""
         ...
 
     def interrupt(self, reason: Reason) -> None:

@@ -29,6 +29,7 @@ class Client:
     def __init__(self, *pieces: bytes, end: str = "end") -> None:
         self.queue: asyncio.Queue[Message] = asyncio.Queue()
         self.handed = 0
+        self._is_waited_for = False
         for number, piece in enumerate(pieces):
             self.feed(piece, more=end != "end" or number < len(pieces) - 1)
         if end == "vanish":
@@ -41,7 +42,10 @@ class Client:
         self.queue.put_nowait({"type": "http.disconnect"})
 
     async def receive(self) -> Message:
+        assert not self._is_waited_for, "ASGI has one receiver at a time"
+        self._is_waited_for = True
         message = await self.queue.get()
+        self._is_waited_for = False
         self.handed += len(message.get("body", b""))
         return message
 
@@ -230,9 +234,58 @@ async def test_fill_takes_what_is_there_and_no_more() -> None:
     while count := await body.fill(memoryview(buffer)):
         got += buffer[:count]
     assert got == b"hello world"
+    assert body.ended_by is EndedBy.END
     stopped = Client(end="open").body()
     stopped.interrupt(Reason.SHUTDOWN)
     assert await stopped.fill(memoryview(buffer)) == 0
+    assert stopped.ended_by is EndedBy.INTERRUPTED
+
+
+async def test_fill_with_no_buffer_only_waits() -> None:
+    """No memory is taken for a client that sends nothing."""
+    body = Client(b"hello").body()
+    assert await body.fill(memoryview(b"")) == 0
+    assert body.ended_by is None
+    buffer = bytearray(9)
+    assert await body.fill(memoryview(buffer)) == 5
+    assert await body.fill(memoryview(b"")) == 0
+    assert body.ended_by is EndedBy.END
+
+
+async def test_fill_ends_when_it_is_interrupted_while_it_waits() -> None:
+    body = Client(b"hello", end="open").body()
+    buffer = bytearray(9)
+    assert await body.fill(memoryview(buffer)) == 5
+    waiting = asyncio.create_task(body.fill(memoryview(buffer)))
+    await asyncio.sleep(0)
+    body.interrupt(Reason.CONTENDED)
+    assert await asyncio.wait_for(waiting, 5) == 0
+    assert body.ended_by is EndedBy.INTERRUPTED
+
+
+async def test_fill_gives_up_a_silent_client() -> None:
+    body = Client(b"hello", end="open").body(idle_timeout=0.01)
+    buffer = bytearray(9)
+    assert await body.fill(memoryview(buffer)) == 5
+    assert await body.fill(memoryview(buffer)) == 0
+    assert body.ended_by is EndedBy.IDLE
+    assert not body.is_ended
+
+
+async def test_what_fill_waited_for_is_dropped_too() -> None:
+    """The message that an interrupted `fill` still waits for is nobody's second one."""
+    client = Client(b"hello", end="open")
+    body = client.body()
+    buffer = bytearray(9)
+    assert await body.fill(memoryview(buffer)) == 5
+    waiting = asyncio.create_task(body.fill(memoryview(buffer)))
+    await asyncio.sleep(0)
+    body.interrupt(Reason.CONTENDED)
+    assert await waiting == 0
+    client.feed(b"late")
+    client.feed(b"later", more=False)
+    assert await body.drop(10, 5.0)
+    assert client.handed == 14
 
 
 @pytest.mark.parametrize(

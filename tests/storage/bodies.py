@@ -19,12 +19,13 @@ class Bytes:
     """
 
     pieces: Sequence[bytes]
-    ended_by: EndedBy = EndedBy.END
+    end: EndedBy = EndedBy.END
     error: OSError | None = None
     goes_on: asyncio.Event | None = None
     stored: asyncio.Event = field(default_factory=asyncio.Event)
     interrupted_by: Reason | None = None
     trailers: Sequence[tuple[bytes, bytes]] = ()
+    _given: int = 0
 
     async def save(
         self, file: File, offset: int, at_most: int, digest: Digest | None = None
@@ -43,12 +44,23 @@ class Bytes:
                 return Received(count=count, ended_by=EndedBy.LIMIT)
         if self.error is not None:
             raise self.error
-        return Received(count=count, ended_by=self.ended_by)
+        return Received(count=count, ended_by=self.end)
 
     async def fill(self, buffer: memoryview) -> int:
-        data = b"".join(self.pieces)[: len(buffer)]
+        if self._given and self.goes_on is not None:
+            await self.goes_on.wait()
+        data = b"".join(self.pieces)[self._given :][: len(buffer)]
+        if not data and buffer.nbytes and self.error is not None:
+            raise self.error
         buffer[: len(data)] = data
+        self._given += len(data)
+        if self._given:
+            self.stored.set()
         return len(data)
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        return None if self._given < sum(map(len, self.pieces)) else self.end
 
     def interrupt(self, reason: Reason) -> None:
         self.interrupted_by = self.interrupted_by or reason

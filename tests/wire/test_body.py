@@ -17,7 +17,7 @@ from tests.wire.loopback import (
     store,
     until,
 )
-from tusd_py.body import EndedBy, Received
+from tusd_py.body import EndedBy, Reason, Received
 from tusd_py.wire import body as wire_body
 
 pytestmark = pytest.mark.anyio
@@ -177,6 +177,65 @@ async def test_fill_takes_what_is_there(tmp_path: Path) -> None:
         assert (await client.answer()).endswith(b"\r\n\r\n%d" % len(content))
         assert got == content
         assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize("ended_by", [EndedBy.INTERRUPTED, EndedBy.DISCONNECT, EndedBy.END])
+async def test_fill_with_no_buffer_only_waits_and_tells_the_end(
+    tmp_path: Path, ended_by: EndedBy
+) -> None:
+    """No memory is taken for a client that sends nothing, and its end is told apart."""
+    buffer, waits, ends = memoryview(bytearray(100)), asyncio.Event(), list[EndedBy | None]()
+
+    async def fill(exchange: Exchange) -> None:
+        body = exchange.body
+        assert body is not None
+        assert await body.fill(buffer[:0]) == 0
+        ends.append(body.ended_by)
+        assert await body.fill(buffer) == 5
+        ends.append(body.ended_by)
+        waits.set()
+        assert await body.fill(buffer[:0]) == 0
+        if ended_by is EndedBy.END:
+            assert body.ended_by is None
+            assert await body.fill(buffer) == 3
+        ends.append(body.ended_by)
+        await exchange.answer(200, b"end")
+
+    async with serving(tmp_path, fill) as server:
+        client = await server.patching(8, b"hello")
+        await asyncio.wait_for(waits.wait(), 5)
+        if ended_by is EndedBy.INTERRUPTED:
+            assert server.last.body is not None
+            server.last.body.interrupt(Reason.CONTENDED)
+        elif ended_by is EndedBy.END:
+            await client.send(b"you")
+        else:
+            client.close()
+        await until(lambda: len(ends) == 3)
+        assert ends == [None, None, ended_by]
+
+
+async def test_fill_measures_a_client_only_while_it_waits(tmp_path: Path) -> None:
+    """A store that takes its time must not make a client look idle."""
+    buffer, ends = memoryview(bytearray(100)), list[EndedBy | None]()
+
+    async def fill(exchange: Exchange) -> None:
+        body, loop = exchange.body, asyncio.get_running_loop()
+        assert body is not None
+        assert await body.fill(buffer) == 5
+        await asyncio.sleep(0.3)
+        waiting = asyncio.create_task(body.fill(buffer))
+        await asyncio.sleep(0)
+        body.look_after(loop.time())
+        ends.append(body.ended_by)
+        await waiting
+        ends.append(body.ended_by)
+        await exchange.answer(200, b"end")
+
+    async with serving(tmp_path, fill, idle_timeout=0.2, slowest_speed=0.0) as server:
+        await server.patching(8, b"hello")
+        await until(lambda: len(ends) == 2)
+        assert ends == [None, EndedBy.IDLE]
 
 
 @pytest.mark.parametrize(

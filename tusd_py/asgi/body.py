@@ -99,6 +99,8 @@ class ReceiveBody:
         self._chunks: deque[memoryview] = deque()
         self._waiting = 0
         self._ended: EndedBy | None = None
+        self._given_up: EndedBy | None = None
+        self._receiving: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -155,13 +157,21 @@ class ReceiveBody:
 
     async def fill(self, buffer: memoryview) -> int:
         """See `Body.fill`."""
-        while not self._waiting and self._ended is None and self.interrupted_by is None:
-            await self._receive_one()
+        if not self._waiting and self.ended_by is None:
+            await self._until_some()
         count = 0
         for chunk in self._take(len(buffer)):
             buffer[count : count + len(chunk)] = chunk
             count += len(chunk)
         return count
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """See `Body.ended_by`."""
+        if self._waiting:
+            return None
+        interrupted = None if self.interrupted_by is None else EndedBy.INTERRUPTED
+        return self._given_up or self._ended or interrupted
 
     async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
         """See `RequestBody.drop`."""
@@ -169,7 +179,7 @@ class ReceiveBody:
         self._take(dropped)
         with anyio.move_on_after(within):
             while self._ended is None and dropped <= at_most:
-                await self._receive_one()
+                await self._receive_next()
                 count = self._waiting
                 dropped += count
                 self._take(count)
@@ -228,15 +238,38 @@ class ReceiveBody:
             self._room.set()
         return taken
 
+    async def _until_some(self) -> None:
+        """Until something is waiting, or nothing more comes."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with anyio.move_on_after(self._idle_timeout):
+            while not self._waiting and not self._is_over():
+                self._changed.clear()
+                if self._receiving is None or self._receiving.done():
+                    # In a task of its own: whoever interrupts does not wait for the client.
+                    self._receiving = loop.create_task(self._receive_or_end())
+                await self._changed.wait()
+        if not self._waiting and not self._is_over():
+            self._given_up = EndedBy.IDLE
+        elif self._is_too_slow(loop.time() - begun):
+            self._given_up = EndedBy.TOO_SLOW
+
     async def _read_ahead(self) -> None:
         while self._ended is None and not self._is_last_call:
             await self._room.wait()
-            try:
-                await self._receive_one()
-            except Exception:  # the root of a task; what came before is kept
-                logger.exception("the server gave no more of a body")
-                self._ended = EndedBy.DISCONNECT
-                self._changed.set()
+            await self._receive_or_end()
+
+    async def _receive_or_end(self) -> None:
+        try:
+            await self._receive_one()
+        except Exception:  # the root of a task; what came before is kept
+            logger.exception("the server gave no more of a body")
+            self._ended = EndedBy.DISCONNECT
+            self._changed.set()
+
+    async def _receive_next(self) -> None:
+        receiving, self._receiving = self._receiving, None
+        await (receiving or self._receive_one())
 
     async def _receive_one(self) -> None:
         self.is_begun = True

@@ -77,6 +77,11 @@ class Memory:
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
 
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """See `Body.ended_by`."""
+        return None if self.data else EndedBy.END
+
 
 async def append_small(services: Services, command: Append, body: Memory) -> Upload | None:
     """As `append`, for a body that is in memory; None if the long way has to be gone.

@@ -89,6 +89,7 @@ class SocketBody:
     """
 
     __slots__ = (
+        "_away_since",
         "_burst",
         "_came",
         "_count",
@@ -136,6 +137,7 @@ class SocketBody:
         self._wanted = 1
         self._first = self._last = 0.0
         self._window = (0.0, 0)
+        self._away_since: float | None = None
         self._burst: Burst | None = None
         self._error: Exception | None = None
         self._file: File | None = None
@@ -205,16 +207,35 @@ class SocketBody:
     async def fill(self, buffer: memoryview) -> int:
         """See `Body.fill`."""
         self._begin()
+        self._come_back()
         self._workshop.add(self)
         try:
             await self._until(1)
         finally:
             self._workshop.discard(self)
+            self._away_since = self._workshop.loop.time()
         count = min(len(buffer), len(self._pending))
         buffer[:count] = self._pending[:count]
         del self._pending[:count]
         self._source.resume()
         return count
+
+    @property
+    def ended_by(self) -> EndedBy | None:
+        """See `Body.ended_by`."""
+        if self._pending:
+            return None
+        if self._ended is None and self.interrupted_by is not None:
+            return EndedBy.INTERRUPTED
+        return self._ended
+
+    def _come_back(self) -> None:
+        """How slow a client is, is measured while `fill` waits for it, and not in between."""
+        if self._away_since is not None:
+            now = self._workshop.loop.time()
+            since, before = self._window
+            self._window = (since + now - self._away_since, before)
+            self._last = now
 
     async def drop(self, at_most: int, within: float, *, spread: bool = False) -> bool:
         """Reads and forgets what still comes.
