@@ -67,8 +67,9 @@ def append(url: str, at: int, content: bytes, **headers: str) -> httpx.Response:
 
 
 def stored_bytes(upload_dir: Path) -> int:
-    """The size of the largest file under the folder: what has reached the disk by now."""
-    return max((path.stat().st_size for path in upload_dir.rglob("*") if path.is_file()), default=0)
+    """The size of the largest file of an upload: what has reached the disk by now."""
+    files = (path for path in upload_dir.glob("data/*/*") if path.is_file())
+    return max((path.stat().st_size for path in files), default=0)
 
 
 def wait_for_stored(upload_dir: Path, count: int) -> None:
