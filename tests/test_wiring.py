@@ -19,10 +19,10 @@ from tusd_py.storage.disk import DiskStorage
 from tusd_py.wire.server import CannotListen, ServerSettings, close, listen
 from tusd_py.wiring import (
     Place,
+    ServerApp,
     UploadSettings,
     back_up,
     build_app,
-    build_server_app,
     configure_logging,
     explain,
     list_uploads,
@@ -92,9 +92,7 @@ async def test_upload_settings_arrive_in_the_application(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("base_path", ["files", "/files", "/files/", "//files//"])
 async def test_pages_beside_the_uploads(tmp_path: Path, base_path: str) -> None:
-    app = build_server_app(
-        build_app(Place(upload_dir=tmp_path), UploadSettings()), base_path, "metrics"
-    )
+    app = ServerApp(build_app(Place(upload_dir=tmp_path), UploadSettings()), base_path, "metrics")
     async with alive(app), browser(app) as client:
         await create(client, "/files", 3)
         assert "tusd_uploads_created 1.0" in (await client.get("/metrics")).text
@@ -107,9 +105,7 @@ async def test_pages_beside_the_uploads(tmp_path: Path, base_path: str) -> None:
 
 async def test_pages_go_before_uploads_at_the_same_path(tmp_path: Path) -> None:
     """A load balancer asks `/healthz` whatever the base path is."""
-    app = build_server_app(
-        build_app(Place(upload_dir=tmp_path), UploadSettings()), "/", "/up/metrics"
-    )
+    app = ServerApp(build_app(Place(upload_dir=tmp_path), UploadSettings()), "/", "/up/metrics")
     async with alive(app), browser(app) as client:
         await create(client, "/", 3)
         assert (await client.get("/healthz")).text == "ok\n"
@@ -118,9 +114,7 @@ async def test_pages_go_before_uploads_at_the_same_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metrics_path", [None, "/", "//"])
 async def test_metrics_nowhere_and_at_the_root(tmp_path: Path, metrics_path: str | None) -> None:
-    app = build_server_app(
-        build_app(Place(upload_dir=tmp_path), UploadSettings()), "/files", metrics_path
-    )
+    app = ServerApp(build_app(Place(upload_dir=tmp_path), UploadSettings()), "/files", metrics_path)
     async with alive(app), browser(app) as client:
         text = (await client.get("/")).text
         assert ("tusd_bytes_received" in text) is (metrics_path is not None)

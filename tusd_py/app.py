@@ -164,6 +164,18 @@ class TusApp:
         else:
             raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
 
+    def needs_no_task(self, scope: Scope) -> bool:
+        """Whether a request, whose body is there, asks for no task of its own until it waits.
+
+        What belongs to the task that runs, such as a cancel scope of anyio, is not used before
+        that, unless an application's function does. See `wire.http`.
+        """
+        return (
+            self._is_open
+            and scope["method"] in ("POST", "PATCH")
+            and self.services.hooks.authorize is None
+        )
+
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Opens everything, sweeps and syncs in the background, and closes in the end.

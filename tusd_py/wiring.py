@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from tusd_py.app import Settings, TusApp
-from tusd_py.asgi.mounting import ASGIApp, Receive, Scope, Send, beside, with_slashes
+from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, build_site
 from tusd_py.engine.services import Fsync, Timing
@@ -122,20 +122,29 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
     )
 
 
-def build_server_app(tus: TusApp, base_path: str, metrics_path: str | None) -> ASGIApp:
+class ServerApp:
     """The uploads under `base_path`, and the pages beside them; those go first at their paths."""
-    metrics = Metrics()
-    tus.add_observer(metrics.observe)
-    endpoint = with_slashes(base_path)
-    shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
-    site = build_site(metrics, shown_at, endpoint)
-    both = beside(tus, tus.lifespan, site, endpoint.rstrip("/"))
 
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and scope["path"] in (HEALTH_PATH, shown_at)
-        await (site if is_page else both)(scope, receive, send)
+    def __init__(self, tus: TusApp, base_path: str, metrics_path: str | None) -> None:
+        metrics = Metrics()
+        tus.add_observer(metrics.observe)
+        shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
+        self._tus = tus
+        self._endpoint = with_slashes(base_path)
+        self._pages = (HEALTH_PATH, shown_at)
+        self._site = build_site(metrics, shown_at, self._endpoint)
+        self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
-    return dispatch
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection."""
+        is_page = scope["type"] == "http" and scope["path"] in self._pages
+        await (self._site if is_page else self._both)(scope, receive, send)
+
+    def needs_no_task(self, scope: Scope) -> bool:
+        """See `wire.http`; of pages nothing is known."""
+        path = scope["path"]
+        is_upload = path.startswith(self._endpoint) and path not in self._pages
+        return is_upload and self._tus.needs_no_task(scope)
 
 
 def serve(
@@ -163,7 +172,7 @@ def serve(
         _serve_by_workers(place, server, uploads, lambda url: announce(url + base_path))
         return
     tus = build_app(place, uploads)
-    app = build_server_app(tus, uploads.base_path, server.metrics_path)
+    app = ServerApp(tus, uploads.base_path, server.metrics_path)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(tus, app, server, lambda url: announce(url + base_path)))
 
@@ -176,7 +185,7 @@ def _serve_by_workers(
     def work(parent: Parent) -> None:
         try:
             tus = build_app(place, uploads)
-            app = build_server_app(tus, uploads.base_path, server.metrics_path)
+            app = ServerApp(tus, uploads.base_path, server.metrics_path)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(run_worker(tus, app, server, listening, parent))
         except EXPECTED as error:

@@ -234,11 +234,12 @@ OPTIONS = b"OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def serving(
-    tmp_path: Path, handler: Handler = store, **options: Any
+    tmp_path: Path, handler: Handler = store, *, at_once: bool = False, **options: Any
 ) -> AsyncIterator[Loopback]:
     """A server whose application is `handler`, for the length of a `with` block.
 
-    Its `OPTIONS` are answered with 204. Nothing may be left behind: no task, no descriptor.
+    Its `OPTIONS` are answered with 204. Nothing may be left behind: no task, no descriptor. With
+    `at_once` the application needs no task until it waits.
     """
     loop, state = asyncio.get_running_loop(), ServerState()
     loopback = Loopback(port=0, state=state)
@@ -259,7 +260,10 @@ async def serving(
         finally:
             disk.release()
 
+    if at_once:
+        app.needs_no_task = lambda scope: True  # type: ignore[attr-defined]
     config = uvicorn.Config(app, http=HttpProtocol, ws="none", log_config=None, access_log=False)
+    config.proxy_headers = not at_once  # that is an application of its own
     config.load()
 
     def protocol() -> HttpProtocol:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -69,20 +70,17 @@ async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]
         CancelledError: This was cancelled; the work has ended before.
     """
     task = asyncio.get_running_loop().create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        # The shield keeps a cancel scope of anyio from cancelling again in every round.
-        with anyio.CancelScope(shield=cancelled is not None):
-            try:
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        on_cancel()
+        while not task.done():
+            # The shield keeps a cancel scope of anyio from cancelling again in every round.
+            with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
-            except asyncio.CancelledError as error:
-                if cancelled is None:
-                    cancelled = error
-                    on_cancel()
-    if cancelled is not None:
         if not task.cancelled():
             task.exception()
-        raise cancelled
+        raise
     return task.result()
 
 
