@@ -1,9 +1,19 @@
 """What all tests share."""
 
 import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.storage.s3_servers import CEPH_PROGRAMS, S3Server, ceph, missing
+
+if TYPE_CHECKING:
+    from tests.storage.s3_place import S3Place
 
 # A run that a shell put into the background ignores SIGINT, and so would every process it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,3 +39,29 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(f"TUSD_PY_TEST_{option.upper()}", None)
         elif given is not None:
             os.environ[f"TUSD_PY_TEST_{option.upper()}"] = given
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 store, one for all tests of this process."""
+    if lacking := missing(CEPH_PROGRAMS):
+        pytest.skip(f"no S3 server to test on: {', '.join(lacking)} not installed")
+    # Of a short name, since there are sockets in it.
+    folder = Path(tempfile.mkdtemp(prefix="ceph-"))
+    try:
+        with ceph(folder / "c") as server:
+            yield server
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def s3_place(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> "S3Place":
+    """A bucket of its own, and its credentials in the environment."""
+    # Whoever tests something else may have no client for such a store.
+    pytest.importorskip("boto3")
+    from tests.storage.s3_place import S3Place
+
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return S3Place(s3_server)

@@ -48,6 +48,7 @@ from tusd_py.protocol.upload import Reply
 from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
+from tusd_py.storage.interface import Storage
 
 logger = logging.getLogger("tusd_py")
 
@@ -62,7 +63,7 @@ class Settings:
 
     Attributes:
         base_path: Where uploads lie, below where the application is mounted.
-        state_dir: Where the state lies; None for `state/` beside the data.
+        state_dir: Where the state lies; None for `state/` beside the data, if those are files.
         http: How requests are read and answered.
         timing: How long things may take.
         max_metadata: Characters of `Upload-Metadata`.
@@ -101,7 +102,7 @@ class TusApp:
 
     def __init__(
         self,
-        storage: DiskStorage,
+        storage: Storage,
         *,
         max_size: int | None = None,
         expire_after: float | None = 86_400.0,
@@ -115,7 +116,13 @@ class TusApp:
         on_terminate: Callable[[EndedUpload], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings or Settings()
-        state_dir = self._settings.state_dir or storage.directory / "state"
+        state_dir = self._settings.state_dir
+        if state_dir is None:
+            if not isinstance(storage, DiskStorage):
+                raise ValueError(
+                    "uploads lie elsewhere: say where the state is, Settings.state_dir"
+                )
+            state_dir = storage.directory / "state"
         self._host_locks = HostLocks(state_dir / "locks")
         self._neighbours = Neighbours(self._host_locks.directory)
         self.storage = storage
@@ -242,6 +249,7 @@ class TusApp:
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
         await flush(self.services, until=begun + within)
         await self.state.close()
+        await self.storage.close()
         if is_idle:
             # A request that hangs, say in a write to a disk that hangs, keeps its lock until this
             # process ends: ownership never passes by time.
@@ -330,6 +338,7 @@ class TusApp:
         except BaseException:
             self._neighbours.close()
             await self.state.close()
+            await self.storage.close()
             raise
 
     def _meet_neighbours(self) -> None:

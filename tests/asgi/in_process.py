@@ -107,19 +107,25 @@ class Running:
         """What the state has of all uploads."""
         return await self.tus.state.page("", 1000)
 
+    @property
+    def directory(self) -> Path:
+        """Where all files are."""
+        assert isinstance(self.tus.storage, DiskStorage)
+        return self.tus.storage.directory
+
     def file(self, path: str) -> Path:
         """Where the bytes of an upload are written."""
-        (found,) = self.tus.storage.directory.glob(f"data/*/{id_of(path)}")
+        (found,) = self.directory.glob(f"data/*/{id_of(path)}")
         return found
 
     def size(self, path: str) -> int:
         """Bytes that lie in that file, 0 while there is none."""
-        found = list(self.tus.storage.directory.glob(f"data/*/{id_of(path)}"))
+        found = list(self.directory.glob(f"data/*/{id_of(path)}"))
         return found[0].stat().st_size if found else 0
 
     def files(self) -> list[Path]:
         """All files that hold bytes of uploads."""
-        return [file for file in self.tus.storage.directory.glob("data/*/*") if file.is_file()]
+        return [file for file in self.directory.glob("data/*/*") if file.is_file()]
 
     def ask(self, method: str, path: str, **headers: str) -> "Asked":
         """A request whose body is fed by hand; to be called on the loop."""

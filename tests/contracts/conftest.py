@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,13 +14,16 @@ from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import Storage
 
-STORAGES: dict[str, Callable[[Path], Storage]] = {"disk": DiskStorage}
+STORAGES = ("disk", "s3")
 STATES: dict[str, Callable[[Path], StateStore]] = {
     "sqlite": lambda path: SqliteState(path / "state" / "db.sqlite3")
 }
 LOCKS: dict[str, Callable[[Path], Locks]] = {
     "local": lambda path: LocalLocks(HostLocks(path / "locks"))
 }
+
+if TYPE_CHECKING:
+    from tests.storage.s3_place import S3Place
 
 NewStorage = Callable[[], Storage]
 NewState = Callable[[], StateStore]
@@ -28,15 +32,18 @@ NewState = Callable[[], StateStore]
 @pytest.fixture(params=STORAGES)
 def new_storage(request: pytest.FixtureRequest, tmp_path: Path) -> NewStorage:
     """The same place again, as another process sees it; not opened."""
-    make = STORAGES[request.param]
-    return lambda: make(tmp_path / "place")
+    if request.param == "disk":
+        return lambda: DiskStorage(tmp_path / "place")
+    place: S3Place = request.getfixturevalue("s3_place")
+    return place.storage
 
 
 @pytest.fixture
-async def storage(new_storage: NewStorage) -> Storage:
+async def storage(new_storage: NewStorage) -> AsyncIterator[Storage]:
     made = new_storage()
     await made.open("mine", is_new=True, trust_unsynced=False)
-    return made
+    yield made
+    await made.close()
 
 
 @pytest.fixture(params=STATES)

@@ -19,16 +19,24 @@ from tusd_py.state.interface import NotNow, StateStore
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage import disk
 from tusd_py.storage.disk import DiskStorage
-from tusd_py.storage.interface import Storage, SyncFailed
+from tusd_py.storage.interface import SyncFailed
 
 pytestmark = pytest.mark.anyio
 
 NEW = samples.UPLOAD
 
 
+@pytest.fixture
+async def storage(tmp_path: Path) -> DiskStorage:
+    """The one storage that takes bytes at once; others decline."""
+    made = DiskStorage(tmp_path / "place")
+    await made.open("mine", is_new=True, trust_unsynced=False)
+    return made
+
+
 class TestPut:
     @pytest.mark.parametrize("durable", [False, True])
-    async def test_stores_at_the_offset(self, storage: Storage, *, durable: bool) -> None:
+    async def test_stores_at_the_offset(self, storage: DiskStorage, *, durable: bool) -> None:
         placement = storage.put(NEW, b"abc", durable=durable)
         assert placement
         upload = NEW._replace(placement=placement, upload_offset=3)
@@ -39,7 +47,7 @@ class TestPut:
         )
 
     async def test_never_into_a_file_that_it_has_not_made(
-        self, storage: Storage, tmp_path: Path
+        self, storage: DiskStorage, tmp_path: Path
     ) -> None:
         """An id that the application chose twice: the bytes of the first upload stay."""
         await store(storage, NEW, b"of another upload")
@@ -49,7 +57,7 @@ class TestPut:
 
     @pytest.mark.parametrize("beyond", [b"", b"tail"])
     async def test_not_where_something_else_lies_than_the_record_says(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beyond: bytes
+        self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beyond: bytes
     ) -> None:
         """A tail, fewer bytes, another boot, no file: `settle` and `writer` know what to do."""
         upload = await store(storage, NEW, b"abcdef")
@@ -66,7 +74,7 @@ class TestPut:
 
     @pytest.mark.parametrize("begun", [False, True])
     async def test_all_or_nothing_on_a_full_disk(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, *, begun: bool
+        self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch, *, begun: bool
     ) -> None:
         upload = await begin(storage, NEW) if begun else NEW
         pwrite = os.pwrite
@@ -81,7 +89,7 @@ class TestPut:
         assert storage.locate(upload).read_bytes() == b""
 
     async def test_in_pieces_where_the_kernel_takes_no_more(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch
+        self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pwrite = os.pwrite
         monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:2], at))
@@ -91,7 +99,7 @@ class TestPut:
     @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
     @pytest.mark.parametrize("begun", [False, True])
     async def test_a_disk_that_does_not_sync(
-        self, storage: Storage, monkeypatch: pytest.MonkeyPatch, call: str, *, begun: bool
+        self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch, call: str, *, begun: bool
     ) -> None:
         """A file that was made for it goes, so that no second try is taken for the first."""
         await store(storage, NEW._replace(id="b"), b"")
@@ -103,7 +111,7 @@ class TestPut:
         assert storage.locate(upload).exists() is begun
 
     async def test_where_it_lies_is_where_the_finish_would_leave_it(
-        self, storage: Storage, tmp_path: Path
+        self, storage: DiskStorage, tmp_path: Path
     ) -> None:
         done = await finished(storage, NEW, b"abc")
         assert storage.resting_path(done._replace(path=None)) == done.path

@@ -140,7 +140,7 @@ async def test_files_that_no_record_knows_are_set_aside_then_removed(server: Run
     assert server.file(known).exists()
     assert server.file(young).exists()
     assert (folder / "notes.txt").exists()
-    aside = server.tus.storage.directory / "quarantine" / id_of(stray)
+    aside = server.directory / "quarantine" / id_of(stray)
     assert aside.read_bytes() == b"hello"
     server.clock.now += 8 * DAY
     dry = await server.tus.sweep(dry_run=True)
@@ -221,7 +221,7 @@ async def test_a_final_that_fails_leaves_nothing_of_an_earlier_attempt(server: R
     """A kill while it was assembled, then a part was removed: gigabytes lay there for a week."""
     part = await server.create(5, Upload_Concat="partial")
     final = await server.final(part)
-    server.tus.storage.locate(await server.record(final)).write_bytes(b"hal")
+    Path(server.tus.storage.locate(await server.record(final))).write_bytes(b"hal")
     await server.delete(part)
     assert (await server.head(final)).status_code == 410
     assert server.files() == []

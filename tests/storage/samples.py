@@ -23,6 +23,10 @@ def named(upload_id: str, filename: str, **changes: object) -> Upload:
     return upload._replace(**changes)  # type: ignore[arg-type]
 
 
+async def committed(placement: str = "") -> None:
+    """A record was published, as storage asked for."""
+
+
 async def begin(storage: Storage, upload: Upload) -> Upload:
     """What is committed before the first byte of an append."""
     async with storage.writer(upload) as writer:
@@ -32,9 +36,10 @@ async def begin(storage: Storage, upload: Upload) -> Upload:
 async def store(storage: Storage, upload: Upload, *pieces: bytes) -> Upload:
     """The record after a plain append."""
     async with storage.writer(upload) as writer:
-        received = await writer.take(Bytes(pieces), MANY, None)
+        received = await writer.take(Bytes(pieces), MANY, None, committed)
         offset = writer.upload.upload_offset + received.count
-        return writer.upload._replace(upload_offset=offset, tail=Tail.OPEN)
+        placement = writer.placement(offset)
+        return writer.upload._replace(upload_offset=offset, tail=Tail.OPEN, placement=placement)
 
 
 async def store_whole(storage: Storage, upload: Upload, data: bytes) -> Upload:

@@ -16,6 +16,7 @@ from tests.storage.samples import (
     MANY,
     UPLOAD,
     begin,
+    committed,
     files_below,
     finished,
     named,
@@ -189,7 +190,7 @@ class TestSync:
             with pytest.raises(SyncFailed):
                 await writer.sync()
         with pytest.raises(SyncFailed):
-            await storage.concatenate(UPLOAD._replace(id="f"), [], durable=True)
+            await storage.concatenate(UPLOAD._replace(id="f"), [], durable=True, commit=committed)
 
     async def test_a_folder_that_does_not_take_it(
         self, storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
@@ -230,7 +231,7 @@ class TestSync:
         synced.clear()
         async with storage.writer(UPLOAD) as writer:
             assert synced == []
-            await writer.take(Bytes([b"abc"]), MANY, None)
+            await writer.take(Bytes([b"abc"]), MANY, None, committed)
             await writer.sync()
             assert synced == [file, file.parent]
             await writer.sync()
@@ -256,7 +257,9 @@ class TestSync:
         fail(monkeypatch, "fsync", errno.EIO)
         fail(monkeypatch, "fdatasync", errno.EIO)
         await storage.finish(whole, durable=False)
-        await storage.concatenate(UPLOAD._replace(id=UPLOAD.id), [], durable=False)
+        await storage.concatenate(
+            UPLOAD._replace(id=UPLOAD.id), [], durable=False, commit=committed
+        )
 
 
 class TestFullDisk:
@@ -267,7 +270,7 @@ class TestFullDisk:
         async with storage.writer(UPLOAD._replace(upload_length=len(data))) as writer:
             upload = writer.upload
             with pytest.raises(StorageFull):
-                await writer.take(Whole([data]), len(data), None)
+                await writer.take(Whole([data]), len(data), None, committed)
             size = await writer.size()
         assert 0 < size < len(data)
         settled = await storage.settle(upload)
@@ -275,7 +278,7 @@ class TestFullDisk:
         assert storage.locate(settled).read_bytes() == data[:size]
         final = UPLOAD._replace(id="f", concat=Final(("/files/a",)))
         with pytest.raises(StorageFull):
-            await storage.concatenate(final, [settled, settled], durable=True)
+            await storage.concatenate(final, [settled, settled], durable=True, commit=committed)
         await storage.remove(final)
         assert await storage.remove(settled) == size
         assert (await store(storage, UPLOAD, b"room again")).upload_offset == 10
@@ -335,7 +338,9 @@ class TestConcatenate:
             for number, each in enumerate(data)
         ]
         order = [0, 1, 0, 2, 1]
-        await storage.concatenate(self.FINAL, [parts[n] for n in order], durable=True)
+        await storage.concatenate(
+            self.FINAL, [parts[n] for n in order], durable=True, commit=committed
+        )
         assert storage.locate(self.FINAL).read_bytes() == b"".join(data[n] for n in order)
 
     async def test_parts_of_tebibytes(
@@ -347,7 +352,7 @@ class TestConcatenate:
         part = await store(storage, await storage.settle(part), b"end")
         assert part.upload_offset == 5 * TIB
         monkeypatch.setattr(os, "copy_file_range", copy_data)
-        await storage.concatenate(self.FINAL, [part, part], durable=True)
+        await storage.concatenate(self.FINAL, [part, part], durable=True, commit=committed)
         path = storage.locate(self.FINAL)
         assert path.stat().st_size == 10 * TIB
         with path.open("rb") as file:
@@ -380,8 +385,8 @@ class TestConcatenate:
 
             patched.setattr(os, "copy_file_range", killed)
             with pytest.raises(Killed):
-                await storage.concatenate(self.FINAL, parts, durable=True)
-        await storage.concatenate(self.FINAL, parts[1:], durable=True)
+                await storage.concatenate(self.FINAL, parts, durable=True, commit=committed)
+        await storage.concatenate(self.FINAL, parts[1:], durable=True, commit=committed)
         assert storage.locate(self.FINAL).read_bytes() == b"qqqq"
 
 
@@ -479,7 +484,9 @@ class TestCancelled:
         monkeypatch.setattr(os, "copy_file_range", slow)
         monkeypatch.setattr(disk, "_COPY_AT_ONCE", 1)
         final = UPLOAD._replace(id="f", concat=Final(("/files/p",)))
-        task = asyncio.create_task(storage.concatenate(final, [part], durable=True))
+        task = asyncio.create_task(
+            storage.concatenate(final, [part], durable=True, commit=committed)
+        )
         await begun.wait()
         task.cancel()
         await asyncio.sleep(0)
@@ -538,4 +545,4 @@ async def test_a_part_that_was_cut_by_someone_else(storage: DiskStorage) -> None
     part = (await store_whole(storage, UPLOAD, b"abc"))._replace(phase=Phase.COMPLETE)
     os.truncate(storage.locate(part), 1)
     with pytest.raises(StorageFailed):
-        await storage.concatenate(UPLOAD._replace(id="f"), [part], durable=False)
+        await storage.concatenate(UPLOAD._replace(id="f"), [part], durable=False, commit=committed)

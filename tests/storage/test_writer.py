@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.storage.bodies import Bytes
-from tests.storage.samples import MANY, UPLOAD, store
+from tests.storage.samples import MANY, UPLOAD, committed, store
 from tests.storage.test_disk import open_files
 from tusd_py.body import EndedBy, File, Received
 from tusd_py.protocol.checksum import Digest
@@ -41,7 +41,7 @@ async def test_a_file_that_was_released_goes_on(storage: DiskStorage) -> None:
     async with storage.writer(UPLOAD) as writer:
         body = Resting([b"abc", b"def"], goes_on=asyncio.Event())
         assert body.goes_on is not None
-        taking = asyncio.create_task(writer.take(body, MANY, None))
+        taking = asyncio.create_task(writer.take(body, MANY, None, committed))
         await body.stored.wait()
         assert open_files(storage.locate(UPLOAD)) == 0
         assert await writer.size() == 0, "size and sync need no descriptor of the append"
@@ -62,7 +62,7 @@ async def test_another_file_is_never_written_to(storage: DiskStorage, *, replace
     async with storage.writer(upload) as writer:
         body = Resting([b"def"], goes_on=asyncio.Event())
         assert body.goes_on is not None
-        taking = asyncio.create_task(writer.take(body, MANY, None))
+        taking = asyncio.create_task(writer.take(body, MANY, None, committed))
         await body.stored.wait()
         path.rename(path.with_name("away"))
         if replaced:

@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
@@ -57,15 +58,15 @@ async def send_file(storage: Storage, upload: Upload, request: Headers, exchange
         StorageFailed: That cannot be told.
     """
     path = storage.locate(upload)
+    if isinstance(path, str):
+        await _send_remote(storage, upload, request, exchange)
+        return
     with await _open(path, upload) as file:
         # Asked once it is open: a file that takes its place from now on is not the one sent.
         if not await storage.has(upload):
             raise UploadNotFound(upload.id)
         headers = _headers(upload)
-        # A proxy that compresses weakens the tag; here that is no difference (RFC 9110, 13.1.2).
-        known = (entry.strip() for entry in request.joined("If-None-Match").split(","))
-        candidates = {entry.removeprefix("W/") for entry in known}
-        if candidates & {headers["ETag"], "*"}:
+        if _is_known(headers["ETag"], request):
             await exchange.respond(Response(status=304, headers=tuple(headers.items())))
             return
         media_type = _content_type(upload)
@@ -82,6 +83,59 @@ async def send_file(storage: Storage, upload: Upload, request: Headers, exchange
             if exchange.status:
                 raise
             raise UploadNotFound(upload.id) from error
+
+
+async def _send_remote(
+    storage: Storage, upload: Upload, request: Headers, exchange: Exchange
+) -> None:
+    """As `send_file`, of what lies in no file: its bytes pass through, and are not kept."""
+    if not await storage.has(upload):
+        raise UploadNotFound(upload.id)
+    headers = _headers(upload)
+    if _is_known(headers["ETag"], request):
+        await exchange.respond(Response(status=304, headers=tuple(headers.items())))
+        return
+    head, *rest = await _remote_answer(upload, headers, exchange)
+    span = _part(head)
+    if span is None:
+        # Several ranges: "A server MAY ignore the Range header field" (RFC 9110, 14.2).
+        head, *rest = await _remote_answer(upload, headers, exchange, whole=True)
+    offset, count = span or (0, upload.upload_offset)
+    await exchange.send(head)
+    if head["status"] in (200, 206):
+        async with aclosing(storage.read(upload, offset, count)) as stream:
+            async for data in stream:
+                await exchange.send({"type": "http.response.body", "body": data, "more_body": True})
+        rest = [{"type": "http.response.body", "body": b""}]
+    for message in rest:
+        await exchange.send(message)
+
+
+async def _remote_answer(
+    upload: Upload, headers: dict[str, str], exchange: Exchange, *, whole: bool = False
+) -> list[Message]:
+    """What Starlette would answer with to a `HEAD`, if there were such a file."""
+    size, created = upload.upload_offset, int(upload.created_at)
+    found = os.stat_result((stat.S_IFREG, 0, 0, 1, 0, 0, size, created, created, created))
+    messages: list[Message] = []
+
+    async def keep(message: Message) -> None:
+        messages.append(message)
+
+    scope = {**exchange.scope, "method": "HEAD"}
+    if whole:
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"range"]
+    media_type = _content_type(upload)
+    response = FileResponse(upload.id, headers=headers, media_type=media_type, stat_result=found)
+    await response(scope, exchange.receive, keep)
+    return messages
+
+
+def _is_known(etag: str, request: Headers) -> bool:
+    """Whether the client has just this."""
+    # A proxy that compresses weakens the tag; here that is no difference (RFC 9110, 13.1.2).
+    known = (entry.strip() for entry in request.joined("If-None-Match").split(","))
+    return bool({entry.removeprefix("W/") for entry in known} & {etag, "*"})
 
 
 def _headers(upload: Upload) -> dict[str, str]:

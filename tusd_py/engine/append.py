@@ -120,9 +120,15 @@ class _Outcome:
 
 async def _store(services: Services, command: Append, live: Live, plan: AppendPlan) -> _Outcome:
     digests = command.content.start_digests()
+
+    async def commit() -> None:
+        now = services.clock()
+        expires_at = services.limits.expires_at(now)
+        await live.checkpoint(services.publish, sync=False, now=now, expires_at=expires_at)
+
     services.live[live.upload.id] = live
     try:
-        received = await live.writer.take(live.body, plan.at_most, digests)
+        received = await live.writer.take(live.body, plan.at_most, digests, commit)
     except BaseException as error:  # it goes on behind the commit
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
@@ -179,7 +185,7 @@ async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
         raise live.failure
     if not outcome.counts:
         await writer.cut(before.upload_offset)
-        return await _open(services, before)
+        return await _open(services, before, writer.placement(before.upload_offset))
     offset = await _reached(writer, outcome.count)
     after = await advance(services, writer, before, offset)
     services.observe(BytesReceived(upload_id=after.id, count=offset - writer.upload.upload_offset))
@@ -191,8 +197,7 @@ async def _reached(writer: Writer, count: int | None) -> int:
     return await writer.size() if count is None else writer.upload.upload_offset + count
 
 
-async def _open(services: Services, upload: Upload) -> Upload:
+async def _open(services: Services, upload: Upload, placement: str) -> Upload:
     """Unseals an upload whose unverified tail was cut; the chunk leaves no other trace."""
-    if upload.tail is Tail.OPEN:
-        return upload
-    return await services.publish(upload._replace(tail=Tail.OPEN))
+    opened = upload._replace(tail=Tail.OPEN, placement=placement)
+    return upload if opened == upload else await services.publish(opened)

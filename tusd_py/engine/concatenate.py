@@ -38,7 +38,12 @@ async def assemble(services: Services, final: Upload) -> Upload:
         return final if known == final else await services.publish(known)
     services.check_room(known.upload_length or 0)
     durable = services.fsync is not Fsync.NEVER
-    placement = await services.storage.concatenate(final, whole, durable=durable)
+
+    async def commit(placement: str) -> None:
+        nonlocal final
+        final = await services.publish(final._replace(placement=placement))
+
+    placement = await services.storage.concatenate(final, whole, durable=durable, commit=commit)
     length = sum(part.upload_offset for part in whole)
     assembled = received(final._replace(upload_length=length, placement=placement), length)
     if durable:

@@ -15,7 +15,16 @@ from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import UploadFinished
 from tusd_py.hooks.interface import FinishedUpload
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
-from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
+from tusd_py.protocol.upload import (
+    Phase,
+    Reply,
+    Tail,
+    Upload,
+    completed,
+    failed,
+    received,
+    synced,
+)
 from tusd_py.storage.interface import SyncFailed, Writer
 
 logger = logging.getLogger("tusd_py")
@@ -42,7 +51,7 @@ async def advance(services: Services, writer: Writer, before: Upload, offset: in
     Raises:
         SyncFailed: The disk did not take them: the upload falls back to what was synced before.
     """
-    after = received(before, offset)
+    after = received(before, offset)._replace(placement=writer.placement(offset))
     last = after.phase is Phase.FINISHING
     if services.fsync is Fsync.ALWAYS or (last and services.fsync is Fsync.COMPLETE):
         try:
@@ -134,7 +143,7 @@ async def _tell(services: Services, upload: Upload) -> Reply | None:
                 id=upload.id,
                 length=upload.upload_offset,
                 metadata=upload.metadata,
-                path=services.storage.locate(upload),
+                location=str(services.storage.locate(upload)),
                 created_at=upload.created_at,
             )
         )

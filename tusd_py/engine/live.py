@@ -64,7 +64,8 @@ class Live:
             if self.follows and size != upload.upload_length:
                 synced_offset = size if sync else upload.synced_offset
                 upload = upload._replace(upload_offset=size, synced_offset=synced_offset)
-            self.upload = await publish(upload)
+            placement = self.writer.placement(upload.upload_offset)
+            self.upload = await publish(upload._replace(placement=placement))
             self.since = now
 
     async def size(self) -> int | None:

@@ -85,15 +85,26 @@ class FinishedUpload:
     Attributes:
         length: Bytes.
         metadata: Decoded.
-        path: The file; it stays there unless `TusApp.take` moves it.
+        location: The path of its file, or the URL where it lies in none: `s3://bucket/key`.
         created_at: Seconds since the epoch, UTC.
     """
 
     id: str
     length: int
     metadata: Mapping[str, bytes]
-    path: Path
+    location: str
     created_at: float
+
+    @property
+    def path(self) -> Path:
+        """The file; it stays there unless `TusApp.take` moves it.
+
+        Raises:
+            ValueError: The upload lies in no file.
+        """
+        if "://" in self.location:
+            raise ValueError(f"{self.location} is no file; use `location`")
+        return Path(self.location)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

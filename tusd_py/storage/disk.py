@@ -14,13 +14,13 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from tusd_py.protocol import abnf
-from tusd_py.protocol.errors import StorageFailed, StoredBytesLost
+from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.upload import Tail, Upload
 from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
@@ -29,6 +29,7 @@ from tusd_py.storage.threads import failure_of, fdatasync, in_thread
 from tusd_py.storage.writer import DiskFile, DiskWriter
 
 _COPY_AT_ONCE = 1 << 30
+_READ_AT_ONCE = 1 << 20
 
 
 class DiskStorage:
@@ -55,6 +56,9 @@ class DiskStorage:
         """See `Storage.open`."""
         self._trust_unsynced = trust_unsynced
         await in_thread(partial(self._layout.open, instance, is_new=is_new))
+
+    async def close(self) -> None:
+        """See `Storage.close`: nothing is kept open."""
 
     async def settle(self, upload: Upload) -> Upload:
         """See `Storage.settle`."""
@@ -119,7 +123,14 @@ class DiskStorage:
         """See `Storage.sync`."""
         await in_thread(self._sync, upload)
 
-    async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+    async def concatenate(
+        self,
+        upload: Upload,
+        parts: Sequence[Upload],
+        *,
+        durable: bool,
+        commit: Callable[[str], Awaitable[None]],
+    ) -> str:
         """See `Storage.concatenate`."""
         stop = threading.Event()
         work = partial(self._concatenate, upload, parts, durable=durable, stop=stop)
@@ -132,6 +143,14 @@ class DiskStorage:
     def locate(self, upload: Upload) -> Path:
         """See `Storage.locate`."""
         return self.directory / upload.path if upload.path else self._layout.file(upload.id)
+
+    async def read(self, upload: Upload, offset: int, count: int) -> AsyncGenerator[bytes, None]:
+        """See `Storage.read`."""
+        while count:
+            data = await in_thread(self._read, upload, offset, min(count, _READ_AT_ONCE))
+            yield data
+            offset += len(data)
+            count -= len(data)
 
     async def has(self, upload: Upload) -> bool:
         """See `Storage.has`."""
@@ -212,6 +231,16 @@ class DiskStorage:
         if upload.tail is Tail.SEALED or size < upload.upload_offset:
             return upload.upload_offset
         return size if upload.upload_length is None else min(size, upload.upload_length)
+
+    def _read(self, upload: Upload, offset: int, count: int) -> bytes:
+        path = self.locate(upload)
+        if not self._has(upload, path):
+            raise UploadNotFound(upload.id)
+        with path.open("rb") as file:
+            data = os.pread(file.fileno(), count, offset)
+        if not data:
+            raise OSError(errno.EIO, "the file is shorter than its record says", str(path))
+        return data
 
     def _sync(self, upload: Upload) -> None:
         descriptor = os.open(self._layout.file(upload.id), os.O_WRONLY | os.O_CLOEXEC)

@@ -3,7 +3,7 @@
 Storage reports what is stored; it never decides what counts. Whoever calls holds the upload's lock.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,9 @@ from tusd_py.body import Body, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Upload
+
+Commit = Callable[[], Awaitable[None]]
+"""Publishes a record as it is now; raises what `StateStore.commit` does."""
 
 
 class SyncFailed(StorageFailed):
@@ -32,8 +35,17 @@ class Writer(Protocol):
         """
         ...
 
-    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
+    async def take(
+        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+    ) -> Received:
         """Stores a body at the offset of `upload`; ends only when nothing writes any more.
+
+        Args:
+            body: To be taken.
+            at_most: Bytes of it.
+            digest: Takes the same bytes in, None for none.
+            commit: Publishes the record with the `size` and the `placement` of that moment; for
+                storage that has to have something on record before it goes on.
 
         Raises:
             StorageFull: There was no room for all of it.
@@ -45,6 +57,12 @@ class Writer(Protocol):
         """Bytes that lie in order from the beginning; right at any time, also during `take`."""
         ...
 
+    def placement(self, offset: int) -> str:
+        """The record's `placement` to be committed with an offset that `size` has told, or that
+        was cut to.
+        """
+        ...
+
     async def sync(self) -> int:
         """As `size`, and that many bytes outlive a loss of power.
 
@@ -54,7 +72,9 @@ class Writer(Protocol):
         ...
 
     async def cut(self, offset: int) -> None:
-        """Drops what lies beyond `offset`."""
+        """Drops what lies beyond `offset`, which was the size when the writer was opened, or which
+        `placement` was asked for since.
+        """
         ...
 
 
@@ -76,6 +96,10 @@ class Storage(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Ends what `open` began."""
+        ...
+
     async def settle(self, upload: Upload) -> Upload:
         """The record as storage bears it out: see `Writer.upload`.
 
@@ -95,7 +119,10 @@ class Storage(Protocol):
         ...
 
     def free(self) -> int:
-        """Bytes that there is room for now, whoever writes them; it blocks, but not for long."""
+        """Bytes that there is room for now, whoever writes them; it blocks, but not for long.
+
+        Where nothing bounds them, more than any floor.
+        """
         ...
 
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
@@ -128,8 +155,21 @@ class Storage(Protocol):
         """
         ...
 
-    async def concatenate(self, upload: Upload, parts: Sequence[Upload], *, durable: bool) -> str:
+    async def concatenate(
+        self,
+        upload: Upload,
+        parts: Sequence[Upload],
+        *,
+        durable: bool,
+        commit: Callable[[str], Awaitable[None]],
+    ) -> str:
         """Writes the parts one after the other into `upload`, from its beginning.
+
+        Args:
+            upload: The result.
+            parts: Complete ones.
+            durable: Whether the result must outlive a loss of power when this returns.
+            commit: Publishes a placement on the way; see `Writer.take`.
 
         Returns:
             The placement of the result.
@@ -152,8 +192,17 @@ class Storage(Protocol):
         """
         ...
 
-    def locate(self, upload: Upload) -> Path:
-        """The file of a complete upload; see `has`."""
+    def locate(self, upload: Upload) -> Path | str:
+        """The file of a complete upload, or its URL where it lies in none; see `has`."""
+        ...
+
+    def read(self, upload: Upload, offset: int, count: int) -> AsyncGenerator[bytes, None]:
+        """Bytes of a complete upload, in pieces.
+
+        Raises:
+            UploadNotFound: It is not there any more.
+            StorageFailed: It cannot be read.
+        """
         ...
 
     async def has(self, upload: Upload) -> bool:
@@ -169,6 +218,7 @@ class Storage(Protocol):
         Raises:
             FileExistsError: Another file lies at `to`.
             StorageFailed: The move was not possible.
+            NotImplementedError: The storage keeps no files.
         """
         ...
 

@@ -17,6 +17,7 @@ from tusd_py.body import Body, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StoredBytesLost
 from tusd_py.protocol.upload import Upload
+from tusd_py.storage.interface import Commit
 from tusd_py.storage.layout import Layout
 from tusd_py.storage.threads import fdatasync, in_thread, translated
 
@@ -84,10 +85,16 @@ class DiskWriter:
         self._file = file
         self._is_name_synced = False
 
-    async def take(self, body: Body, at_most: int, digest: Digest | None) -> Received:
+    async def take(
+        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+    ) -> Received:
         """See `Writer.take`."""
         with translated(), self._lost():
             return await body.save(self._file, self.upload.upload_offset, at_most, digest)
+
+    def placement(self, offset: int) -> str:
+        """See `Writer.placement`: a file stays where it is."""
+        return self.upload.placement
 
     async def size(self) -> int:
         """See `Writer.size`."""

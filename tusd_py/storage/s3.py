@@ -1,0 +1,405 @@
+"""Bytes in a bucket of an S3 store: what arrives streams into it, by way of a bounded memory.
+
+The rules:
+- Nothing of an upload is on this machine but its record; a `HEAD` asks nobody. What is recorded as
+  stored was answered for by the store, so a crash leaves nothing to adopt, and no power to lose.
+- An upload becomes one object under a key that has its id. The object's metadata has the id too:
+  it tells ours after an answer was lost.
+- Only what a record tells of is ever removed, under keys that have the upload's id: what else lies
+  in the bucket is not looked at.
+- The last step of an upload reads, copies or completes what is recorded, so it may be repeated.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tusd_py.body import EndedBy, File, Reason, Received
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
+from tusd_py.protocol.upload import Upload
+from tusd_py.storage.interface import Writer
+from tusd_py.storage.s3_bucket import Access, Bucket, Found, Gone
+from tusd_py.storage.s3_memory import Memory
+from tusd_py.storage.s3_parts import MIB, PartRules
+from tusd_py.storage.s3_placement import (
+    INTENDED,
+    Part,
+    Placement,
+    build_placement,
+    parse_placement,
+)
+from tusd_py.storage.s3_writer import S3Writer, Shared
+from tusd_py.storage.template import InvalidTemplate, check_template, render
+
+logger = logging.getLogger("tusd_py")
+
+_ID = "tusd-py-id"
+"""The metadata of an object that has the id of the upload that it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """What is seldom needed.
+
+    Attributes:
+        access: How the store is reached.
+        object_prefix: What all keys begin with.
+        template: The key of a finished upload behind the prefix; it must have `{id}`.
+        rules: What the store takes.
+        memory: Bytes on their way, of all uploads together.
+        parallel: Parts that are sent at once, of one upload.
+        at_once: Likewise, of all.
+    """
+
+    access: Access = field(default_factory=Access)
+    object_prefix: str = ""
+    template: str = "{id}"
+    rules: PartRules = field(default_factory=PartRules)
+    memory: int = 256 * MIB
+    parallel: int = 4
+    at_once: int = 32
+
+
+class S3Storage:
+    """Keeps uploads in a bucket.
+
+    Args:
+        bucket: Its name; it must be there.
+        settings: What is seldom needed.
+
+    Raises:
+        InvalidTemplate: The template of keys cannot be used.
+        ValueError: The memory does not hold two parts.
+    """
+
+    def __init__(self, bucket: str, settings: S3Settings | None = None) -> None:
+        self._settings = settings = settings or S3Settings()
+        if "{id}" not in check_template(settings.template):
+            raise InvalidTemplate(
+                f"the key template {settings.template!r} needs {{id}}, or uploads of one name "
+                "would replace each other"
+            )
+        if settings.memory < 2 * settings.rules.preferred:
+            raise ValueError(
+                f"{settings.memory} bytes of memory hold no two parts of "
+                f"{settings.rules.preferred}; give more memory or smaller parts"
+            )
+        self._bucket = Bucket(bucket, settings.access)
+        # What is half of the memory can be filled while another one is sent.
+        largest = settings.memory // 2 // MIB * MIB or settings.memory // 2
+        rules = replace(settings.rules, largest=min(settings.rules.largest, largest))
+        self._shared = Shared(
+            bucket=self._bucket,
+            rules=rules,
+            memory=Memory(settings.memory),
+            at_once=asyncio.Semaphore(settings.at_once),
+            parallel=settings.parallel,
+        )
+
+    @property
+    def largest_upload(self) -> int:
+        """Bytes of the longest upload that the store takes, in parts that the memory holds."""
+        return self._shared.rules.reach
+
+    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
+        """See `Storage.open`: only what a record tells of is touched, so nothing has to be tied."""
+        await self._bucket.open()
+
+    async def close(self) -> None:
+        """See `Storage.close`."""
+        await self._bucket.close()
+
+    async def settle(self, upload: Upload) -> Upload:
+        """See `Storage.settle`: what is recorded is stored."""
+        return upload
+
+    @asynccontextmanager
+    async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
+        """See `Storage.writer`."""
+        if upload.placement:
+            placement = parse_placement(upload.placement)
+        else:
+            placement = Placement(key=self._settings.object_prefix + self._key(upload))
+            await self._write_info(upload)
+        if placement.size != upload.upload_offset:
+            raise StoredBytesLost(upload.id)
+        if placement.multipart == INTENDED:
+            placement = replace(placement, multipart=None, has_strays=True)
+        yield S3Writer(
+            upload,
+            placement,
+            self._shared,
+            self._metadata(upload),
+            self._piece_key(upload),
+            await self._leftovers(upload, placement),
+        )
+
+    def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
+        """See `Storage.put`: a store is too far away for that."""
+        return None
+
+    def resting_path(self, upload: Upload) -> str | None:
+        """See `Storage.resting_path`: an object is made at the end."""
+        return None
+
+    def free(self) -> int:
+        """See `Storage.free`: a bucket does not fill up."""
+        return sys.maxsize
+
+    async def sync(self, upload: Upload) -> None:
+        """See `Storage.sync`: what is recorded is stored."""
+
+    async def concatenate(
+        self,
+        upload: Upload,
+        parts: Sequence[Upload],
+        *,
+        durable: bool,
+        commit: Callable[[str], Awaitable[None]],
+    ) -> str:
+        """See `Storage.concatenate`: read and sent again, by way of the memory."""
+        length = sum(part.upload_offset for part in parts)
+        begun = upload._replace(upload_length=length, upload_offset=0)
+        if upload.placement:
+            # What came of an earlier attempt is not gone on with; its numbers stay used.
+            left = parse_placement(upload.placement)
+            begun = begun._replace(placement=build_placement(replace(left, parts=(), pieces=())))
+        async with self.writer(begun) as writer:
+            await commit(writer.upload.placement)
+
+            async def publish() -> None:
+                await commit(writer.placement(await writer.size()))
+
+            async with aclosing(self._read_all(parts)) as stream:
+                received = await writer.take(_Stream(stream), length, None, publish)
+            if received.count != length:
+                raise StorageFailed
+            return writer.placement(length)
+
+    async def finish(self, upload: Upload, *, durable: bool) -> str:
+        """See `Storage.finish`."""
+        placement = parse_placement(upload.placement)
+        try:
+            await self._make_object(upload, placement)
+        except (Gone, StorageFailed) as error:
+            # It may have been made before, and the answer been lost.
+            if not await self.has(upload):
+                if isinstance(error, StorageFailed):
+                    raise
+                raise StoredBytesLost(upload.id) from error
+        else:
+            if not await self.has(upload):
+                raise StorageFailed
+        await self._clear(upload, placement, unless=placement.multipart if placement.parts else "")
+        await self._write_info(upload)
+        return placement.key
+
+    def locate(self, upload: Upload) -> str:
+        """See `Storage.locate`."""
+        key = upload.path
+        if not key and upload.placement:
+            key = parse_placement(upload.placement).key
+        return f"s3://{self._bucket.name}/{key or self._settings.object_prefix + self._key(upload)}"
+
+    async def read(self, upload: Upload, offset: int, count: int) -> AsyncGenerator[bytes, None]:
+        """See `Storage.read`."""
+        try:
+            async for data in self._bucket.read(self._path(upload), offset, count):
+                yield data
+        except Gone as error:
+            raise UploadNotFound(upload.id) from error
+
+    async def has(self, upload: Upload) -> bool:
+        """See `Storage.has`."""
+        found = await self._bucket.head(self._path(upload))
+        return found is not None and _is_ours(found, upload) and found.size == upload.upload_offset
+
+    async def take(self, upload: Upload, to: Path) -> None:
+        """See `Storage.take`."""
+        raise NotImplementedError(f"{self.locate(upload)} is no file; read it from the bucket")
+
+    async def remove(self, upload: Upload) -> int:
+        """See `Storage.remove`."""
+        if not upload.placement:
+            await self._bucket.delete([self._info_key(upload)])
+            return 0
+        placement = parse_placement(upload.placement)
+        freed = await self._stored(upload, placement)
+        await self._clear(upload, placement, unless="")
+        found = await self._bucket.head(self._path(upload))
+        is_ours = found is not None and _is_ours(found, upload)
+        await self._bucket.delete(
+            [self._info_key(upload), *([self._path(upload)] if is_ours else [])]
+        )
+        return found.size if found is not None and is_ours else freed
+
+    async def strays(self, older_than: float) -> AsyncIterator[str]:
+        """See `Storage.strays`: what no record tells of may be somebody else's."""
+        nothing: tuple[str, ...] = ()
+        for upload_id in nothing:
+            yield upload_id
+
+    async def quarantine(self, upload_id: str) -> int:
+        """See `Storage.quarantine`."""
+        return 0
+
+    async def empty_quarantine(self, older_than: float, *, dry_run: bool = False) -> int:
+        """See `Storage.empty_quarantine`."""
+        return 0
+
+    async def _leftovers(self, upload: Upload, placement: Placement) -> list[Part]:
+        """Parts that were sent and are not recorded, if the store does not let them go."""
+        if not placement.multipart or placement.reserved <= placement.last_part:
+            return []
+        try:
+            if await self._bucket.takes_gaps(f"{self._piece_key(upload)}probe"):
+                return []
+            return await self._bucket.parts(placement.key, placement.multipart, placement.last_part)
+        except Gone as error:
+            raise StoredBytesLost(upload.id) from error
+
+    async def _make_object(self, upload: Upload, placement: Placement) -> None:
+        """What is recorded becomes the object.
+
+        Raises:
+            Gone: Some of it is not there, or not any more.
+        """
+        key, metadata = placement.key, self._metadata(upload)
+        if placement.parts:
+            assert placement.multipart, "it has parts"
+            parts = placement.parts
+            if placement.pieces:
+                # Repeated, the number has the same bytes.
+                leftovers = await self._leftovers(upload, placement)
+                number = leftovers[0].number if leftovers else placement.reserved + 1
+                async with self._loaded(upload, placement) as tail:
+                    last = await self._bucket.upload_part(key, placement.multipart, number, tail)
+                parts = (*parts, last)
+            await self._bucket.complete(key, placement.multipart, parts)
+        elif len(placement.pieces) == 1:
+            source = f"{self._piece_key(upload)}{placement.pieces[0].number}"
+            await self._bucket.copy(source, key, metadata)
+        else:
+            async with self._loaded(upload, placement) as tail:
+                await self._bucket.put(key, tail, metadata)
+
+    @asynccontextmanager
+    async def _loaded(self, upload: Upload, placement: Placement) -> AsyncIterator[memoryview]:
+        """The bytes of the tail."""
+        memory, size = self._shared.memory, sum(piece.size for piece in placement.pieces)
+        await memory.wait(size)
+        try:
+            data, at = bytearray(size), 0
+            for piece in placement.pieces:
+                key = f"{self._piece_key(upload)}{piece.number}"
+                async for read in self._bucket.read(key, 0, piece.size):
+                    data[at : at + len(read)] = read
+                    at += len(read)
+            yield memoryview(data)
+        finally:
+            memory.give(size)
+
+    async def _clear(self, upload: Upload, placement: Placement, *, unless: str | None) -> None:
+        """Lets go of what is not the object: pieces, and multipart uploads but for one."""
+        begun = [placement.multipart] if placement.multipart else []
+        if placement.has_strays or placement.multipart == INTENDED:
+            begun = await self._bucket.multiparts(placement.key)
+        for multipart in begun:
+            if multipart != unless:
+                await self._bucket.abort(placement.key, multipart)
+        keys = [f"{self._piece_key(upload)}{number}" for number in placement.all_pieces]
+        await self._bucket.delete(keys)
+
+    async def _stored(self, upload: Upload, placement: Placement) -> int:
+        """Bytes of an upload that is no object yet, as far as they are still there."""
+        freed = 0
+        if placement.multipart and await self._bucket.abort(placement.key, placement.multipart):
+            freed = sum(part.size for part in placement.parts)
+        for piece in placement.pieces:
+            found = await self._bucket.head(f"{self._piece_key(upload)}{piece.number}")
+            freed += 0 if found is None else found.size
+        return freed
+
+    async def _read_all(self, parts: Sequence[Upload]) -> AsyncGenerator[bytes, None]:
+        for part in parts:
+            try:
+                async for data in self.read(part, 0, part.upload_offset):
+                    yield data
+            except UploadNotFound as error:
+                raise StorageFailed from error
+
+    async def _write_info(self, upload: Upload) -> None:
+        """What the bucket alone has to tell of an upload, at its beginning and its end."""
+        info = {
+            "id": upload.id,
+            "created_at": upload.created_at,
+            "offset": upload.upload_offset,
+            "length": upload.upload_length,
+            "metadata": upload.upload_metadata,
+            "changed_metadata": upload.changed_metadata,
+            "phase": upload.phase.value,
+            "key": self._path(upload),
+        }
+        data = memoryview(json.dumps(info).encode())
+        await self._bucket.put(self._info_key(upload), data, {})
+
+    def _key(self, upload: Upload) -> str:
+        return upload.target or render(self._settings.template, upload)
+
+    def _path(self, upload: Upload) -> str:
+        return upload.path or self.locate(upload).split("/", 3)[3]
+
+    def _info_key(self, upload: Upload) -> str:
+        return f"{self._settings.object_prefix}{upload.id}.info"
+
+    def _piece_key(self, upload: Upload) -> str:
+        return f"{self._settings.object_prefix}{upload.id}.tail-"
+
+    def _metadata(self, upload: Upload) -> dict[str, str]:
+        return {_ID: upload.id}
+
+
+def _is_ours(found: Found, upload: Upload) -> bool:
+    return found.metadata.get(_ID) == upload.id
+
+
+class _Stream:
+    """What is read from the bucket as a body; see `body.Body`."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self._data = memoryview(b"")
+        self.ended_by: EndedBy | None = None
+        self.interrupted_by: Reason | None = None
+        self.trailers: Sequence[tuple[bytes, bytes]] = ()
+
+    async def save(
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        """See `Body.save`: it is not for files."""
+        raise NotImplementedError
+
+    async def fill(self, buffer: memoryview) -> int:
+        """See `Body.fill`."""
+        while not self._data and self.ended_by is None:
+            try:
+                self._data = memoryview(await anext(self._stream))
+            except StopAsyncIteration:
+                self.ended_by = EndedBy.END
+        count = min(len(buffer), len(self._data))
+        buffer[:count], self._data = self._data[:count], self._data[count:]
+        return count
+
+    def interrupt(self, reason: Reason) -> None:
+        """See `Body.interrupt`: it is never waited for by anybody else."""
+        self.interrupted_by = self.interrupted_by or reason
+
+    def whole(self) -> bytes | None:
+        """See `Body.whole`."""
+        return None

@@ -1,0 +1,354 @@
+"""The calls to an S3 store, and what their failures mean to us.
+
+The rules:
+- Every call here may be repeated: aiobotocore does so after a lost answer or a SlowDown, and waits
+  in between. Whoever waits for it holds its memory, so the client slows down, and not the memory.
+- What was there before is told apart from what failed: a multipart upload or an object that is gone
+  is a value, where that is asked for.
+- Checksums of ours go along as Content-MD5: any store checks it, and it does not forbid gaps in the
+  numbers of parts.
+"""
+
+import asyncio
+import base64
+import hashlib
+import io
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.s3_placement import Part
+
+_GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404", "NotFound"})
+_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuota"})
+_DELETE_AT_ONCE = 1_000
+_READ_AT_ONCE = 256 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a store is reached; credentials come by the standard chain of AWS's tools.
+
+    Attributes:
+        endpoint: Its URL, None for AWS.
+        region: None for what the chain says.
+        path_style: Whether the bucket stands in the path and not in the host's name.
+        attempts: Tries of each call.
+        connections: Open at once.
+    """
+
+    endpoint: str | None = None
+    region: str | None = None
+    path_style: bool = False
+    attempts: int = 5
+    connections: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An object: its bytes, and the metadata that it was stored with."""
+
+    size: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class Gone(Exception):
+    """A multipart upload or an object is not there, or not any more."""
+
+
+class _View(io.RawIOBase):
+    """Memory as a file, without a copy of it."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), len(self._data) - self._at)
+        buffer[:count] = self._data[self._at : self._at + count]
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+class Bucket:
+    """One bucket of a store.
+
+    Args:
+        name: Of the bucket.
+        access: How the store is reached.
+    """
+
+    def __init__(self, name: str, access: Access) -> None:
+        self.name = name
+        self._access = access
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._takes_gaps: bool | None = None
+
+    async def open(self) -> None:
+        """Connects, and looks whether the bucket is there.
+
+        Raises:
+            WrongInstance: It is not, or may not be used; the sentence says which.
+        """
+        access = self._access
+        config = AioConfig(
+            retries={"mode": "standard", "total_max_attempts": access.attempts},
+            max_pool_connections=access.connections,
+            s3={"addressing_style": "path" if access.path_style else "auto"},
+            connect_timeout=10,
+            read_timeout=60,
+            # Of stores other than AWS's, few know what is more than that.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        try:
+            session = get_session()
+            session.register_component("data_loader", _loader())
+            made = session.create_client(
+                "s3", endpoint_url=access.endpoint, region_name=access.region, config=config
+            )
+            self._client = await self._stack.enter_async_context(made)
+            self._client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+            await self._client.head_bucket(Bucket=self.name)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            await self.close()
+            raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        self._client = None
+        await self._stack.aclose()
+
+    async def head(self, key: str) -> Found | None:
+        """An object, None if there is none."""
+        try:
+            with _translated():
+                found = await self._client.head_object(Bucket=self.name, Key=key)
+        except Gone:
+            return None
+        return Found(size=found["ContentLength"], metadata=found["Metadata"])
+
+    async def put(self, key: str, data: memoryview, metadata: Mapping[str, str]) -> None:
+        """An object, from memory."""
+        md5 = await _md5(data)
+        with _translated():
+            await self._client.put_object(
+                Bucket=self.name, Key=key, Body=_View(data), ContentMD5=md5, Metadata=metadata
+            )
+
+    async def copy(self, source: str, key: str, metadata: Mapping[str, str]) -> None:
+        """An object, from another one of this bucket.
+
+        Raises:
+            Gone: That one is not there.
+        """
+        with _translated():
+            await self._client.copy_object(
+                Bucket=self.name,
+                Key=key,
+                CopySource={"Bucket": self.name, "Key": source},
+                Metadata=metadata,
+                MetadataDirective="REPLACE",
+            )
+
+    async def read(self, key: str, offset: int, count: int) -> AsyncIterator[bytes]:
+        """Bytes of an object, in pieces.
+
+        Raises:
+            Gone: It is not there.
+            StorageFailed: It cannot be read, or has fewer bytes.
+        """
+        if not count:
+            return
+        wanted = f"bytes={offset}-{offset + count - 1}"
+        with _translated():
+            found = await self._client.get_object(Bucket=self.name, Key=key, Range=wanted)
+        async with found["Body"] as stream:
+            while count:
+                with _translated():
+                    data: bytes = await stream.read(min(count, _READ_AT_ONCE))
+                if not data:
+                    raise StorageFailed
+                count -= len(data)
+                yield data
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Objects, whether they are there or not."""
+        for first in range(0, len(keys), _DELETE_AT_ONCE):
+            named = [{"Key": key} for key in keys[first : first + _DELETE_AT_ONCE]]
+            with _translated():
+                done = await self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": named, "Quiet": True}
+                )
+            if done.get("Errors"):
+                raise StorageFailed from OSError(str(done["Errors"][0]))
+
+    async def begin(self, key: str, metadata: Mapping[str, str]) -> str:
+        """A multipart upload: its id."""
+        with _translated():
+            begun = await self._client.create_multipart_upload(
+                Bucket=self.name, Key=key, Metadata=metadata
+            )
+        return str(begun["UploadId"])
+
+    async def upload_part(self, key: str, multipart: str, number: int, data: memoryview) -> Part:
+        """A part.
+
+        Raises:
+            Gone: The multipart upload is not there any more.
+        """
+        md5 = await _md5(data)
+        with _translated():
+            done = await self._client.upload_part(
+                Bucket=self.name,
+                Key=key,
+                UploadId=multipart,
+                PartNumber=number,
+                Body=_View(data),
+                ContentMD5=md5,
+            )
+        return Part(number=number, size=len(data), etag=done["ETag"].strip('"'))
+
+    async def complete(self, key: str, multipart: str, parts: Sequence[Part]) -> None:
+        """Makes an object of the parts.
+
+        Raises:
+            Gone: The multipart upload is not there: perhaps it was completed before.
+        """
+        listed = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
+        with _translated():
+            await self._client.complete_multipart_upload(
+                Bucket=self.name, Key=key, UploadId=multipart, MultipartUpload={"Parts": listed}
+            )
+
+    async def abort(self, key: str, multipart: str) -> bool:
+        """Lets a multipart upload go: whether it was there."""
+        try:
+            with _translated():
+                await self._client.abort_multipart_upload(
+                    Bucket=self.name, Key=key, UploadId=multipart
+                )
+        except Gone:
+            return False
+        return True
+
+    async def parts(self, key: str, multipart: str, after: int) -> list[Part]:
+        """Parts that are there, with numbers behind `after`, in their order.
+
+        Raises:
+            Gone: The multipart upload is not there.
+        """
+        found: list[Part] = []
+        with _translated():
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self.name, Key=key, UploadId=multipart, PartNumberMarker=after
+            )
+            async for page in pages:
+                found += [
+                    Part(number=each["PartNumber"], size=each["Size"])
+                    for each in page.get("Parts", ())
+                ]
+        return found
+
+    async def takes_gaps(self, key: str) -> bool:
+        """Whether a completion may leave out parts that were sent; tried once, with a few bytes.
+
+        Args:
+            key: Of an object that may be made for that, and is deleted.
+        """
+        if self._takes_gaps is None:
+            multipart = await self.begin(key, {})
+            try:
+                data = memoryview(b"?")
+                await self.upload_part(key, multipart, 1, data)
+                kept = await self.upload_part(key, multipart, 2, data)
+                self._takes_gaps = await self._completes(key, multipart, kept)
+            finally:
+                await self.abort(key, multipart)
+                await self.delete([key])
+        return self._takes_gaps
+
+    async def _completes(self, key: str, multipart: str, part: Part) -> bool:
+        try:
+            await self.complete(key, multipart, [part])
+        except StorageFailed as error:
+            cause = error.__cause__
+            if isinstance(cause, ClientError) and _code(cause) == "InvalidPart":
+                return False
+            raise
+        return True
+
+    async def multiparts(self, key: str) -> list[str]:
+        """Ids of all multipart uploads of just this key."""
+        found: list[str] = []
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with _translated():
+            async for page in pages.paginate(Bucket=self.name, Prefix=key):
+                found += [
+                    each["UploadId"] for each in page.get("Uploads", ()) if each["Key"] == key
+                ]
+        return found
+
+
+@cache
+def _loader() -> Any:
+    """The description of the service, which takes a while to read."""
+    return get_session().get_component("data_loader")
+
+
+def _add_md5(params: dict[str, Any], **_: object) -> None:
+    # Many stores still want the header that AWS has given up for a CRC.
+    body = params["body"]
+    data = body if isinstance(body, bytes) else body.encode()
+    params["headers"]["Content-MD5"] = _build_md5(memoryview(data))
+
+
+def _build_md5(data: memoryview) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
+
+
+async def _md5(data: memoryview) -> str:
+    return await asyncio.to_thread(_build_md5, data)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the store become errors of ours, at the edge."""
+    try:
+        yield
+    except ClientError as error:
+        code = _code(error)
+        if code in _GONE:
+            raise Gone(code) from error
+        if code in _FULL:
+            raise StorageFull from error
+        raise StorageFailed from error
+    except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
+        raise StorageFailed from error

@@ -1,0 +1,432 @@
+"""An upload to a bucket that is open for an append.
+
+The rules:
+- Bytes fill a buffer as they come; a full one becomes a part, and is sent while the next one fills.
+- What is less than a part at the end of a request becomes a piece of the tail: an object under a
+  number of its own. The pieces are read again when a part can be made of them and of what came
+  since; they are deleted only when a record that knows of the part was committed.
+- A byte counts when the store has answered for it and for all before it.
+- Numbers, and the intention of a multipart upload, are committed before they are used; those of the
+  opening with the record that `upload` is.
+- Whoever gets no memory stores what it holds, as a piece, before it waits.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tusd_py.body import Body, EndedBy, Received
+from tusd_py.protocol.checksum import Digest
+from tusd_py.protocol.errors import StoredBytesLost, UploadTooLarge
+from tusd_py.protocol.upload import Upload
+from tusd_py.storage.interface import Commit
+from tusd_py.storage.s3_bucket import Bucket, Gone
+from tusd_py.storage.s3_memory import PAGE, Memory, pages
+from tusd_py.storage.s3_parts import Numbers, OutOfParts, PartRules, may_end_early, next_size
+from tusd_py.storage.s3_placement import INTENDED, Part, Placement, build_placement, sum_of
+
+logger = logging.getLogger("tusd_py")
+
+_NOTHING = memoryview(bytearray())
+_TAKE_AT_ONCE = 256 << 10
+_PIECES_AHEAD = 4
+_WORTH_A_CALL = 64
+"""Pieces to be deleted in one call."""
+
+_MOST_PIECES = 32
+"""Of a tail; then they are made one, so that small appends cost two calls each at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all uploads of a process have in common.
+
+    Attributes:
+        bucket: Where everything goes.
+        rules: What the store takes; no part is larger than half of the memory.
+        memory: For bytes on their way.
+        at_once: How many parts are sent at once, in all.
+        parallel: Likewise, of one upload.
+    """
+
+    bucket: Bucket
+    rules: PartRules
+    memory: Memory
+    at_once: asyncio.Semaphore
+    parallel: int
+
+
+class _Buffer:
+    """The next part as far as it came: room for the tail before it, and for what comes.
+
+    Attributes:
+        data: All of it.
+        tail: Where the bytes that come begin.
+        end: Where they end so far.
+        room: Bytes of memory that were taken for them.
+        held: Bytes of memory that were taken in all.
+    """
+
+    def __init__(self, size: int, tail: int) -> None:
+        self.data = memoryview(bytearray(size))
+        self.tail = self.end = tail
+        self.room = self.held = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that came."""
+        return self.end - self.tail
+
+    def view(self, at_most: int) -> memoryview:
+        """Where the next bytes go."""
+        return self.data[self.end : min(self.tail + self.room, self.end + at_most)]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Flight:
+    """A part on its way; the first one may take the tail in."""
+
+    task: "asyncio.Task[Part]"
+    size: int
+    takes_tail: bool
+
+
+class S3Writer:
+    """See `storage.interface.Writer`.
+
+    Args:
+        upload: The record as it is.
+        placement: Of the record.
+        shared: Of the process.
+        metadata: Goes on the object.
+        piece_key: The key of a piece without its number.
+        leftovers: Parts that were sent and not recorded, in order, where the store wants each part
+            that was sent to become a part of the object. They are sent again in their size, so that
+            there are bytes for all of them.
+    """
+
+    def __init__(
+        self,
+        upload: Upload,
+        placement: Placement,
+        shared: Shared,
+        metadata: dict[str, str],
+        piece_key: str,
+        leftovers: Sequence[Part],
+    ) -> None:
+        self._shared = shared
+        self._leftovers = deque(leftovers)
+        self._metadata = metadata
+        self._piece_key = piece_key
+        self._base = placement
+        self._parts = list(placement.parts)
+        self._pieces = placement.pieces
+        self._gone = placement.pieces_gone
+        self._multipart = placement.multipart
+        self._numbers = Numbers(
+            placement.reserved, ahead=2 * shared.parallel, most=shared.rules.most_parts
+        )
+        self._piece_numbers = Numbers(placement.pieces_reserved, ahead=_PIECES_AHEAD)
+        self._is_taking = True
+        self._may_be_begun = False
+        self._told: dict[int, tuple[int, tuple[Part, ...]]] = {}
+        self._buffer: _Buffer | None = None
+        self._flights: list[_Flight] = []
+        self._failure: BaseException | None = None
+        self._pressed = asyncio.Event()
+        self.upload = upload._replace(placement=self.placement(upload.upload_offset))
+
+    async def take(
+        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+    ) -> Received:
+        """See `Writer.take`."""
+        # They are on record with `upload`.
+        self._note_reserved()
+        burial = asyncio.ensure_future(self._bury())
+        count = 0
+        try:
+            while await self._some(body, commit) and count < at_most:
+                count += await self._fill(body, at_most - count, digest, commit)
+            ended_by = body.ended_by or EndedBy.LIMIT
+            if self._buffer is not None and self._buffer.size:
+                await self._store_piece(commit)
+            await self._land()
+            return Received(count=count, ended_by=ended_by)
+        except OutOfParts as error:
+            raise UploadTooLarge(self._size() + 1, self._size()) from error
+        finally:
+            await asyncio.wait([burial])
+            while self._flights:
+                await asyncio.wait([self._flights[0].task])
+                self._settle()
+            self._gone = self._buried(burial)
+            self._drop_buffer()
+            self._is_taking = False
+
+    async def size(self) -> int:
+        """See `Writer.size`."""
+        return self._size()
+
+    async def sync(self) -> int:
+        """See `Writer.sync`: what the store has answered for is safe."""
+        return self._size()
+
+    async def cut(self, offset: int) -> None:
+        """See `Writer.cut`: the bytes stay until the upload ends, and never count."""
+        count, self._pieces = self._known(offset)
+        del self._parts[count:]
+
+    def placement(self, offset: int) -> str:
+        """See `Writer.placement`."""
+        count, pieces = self._told[offset] = self._known(offset)
+        multipart = self._multipart
+        if multipart is None and (self._is_taking or self._may_be_begun):
+            multipart = INTENDED
+        return build_placement(
+            replace(
+                self._base,
+                multipart=multipart,
+                parts=tuple(self._parts[:count]),
+                pieces=pieces,
+                reserved=self._on_record(self._numbers),
+                pieces_reserved=self._on_record(self._piece_numbers),
+                pieces_gone=self._gone,
+            )
+        )
+
+    def _size(self) -> int:
+        return sum_of(self._parts) + sum_of(self._pieces)
+
+    def _known(self, offset: int) -> tuple[int, tuple[Part, ...]]:
+        """How many parts, and which pieces, lie before an offset that was told, or is now."""
+        if offset == self._size():
+            return len(self._parts), self._pieces
+        return self._told[offset]
+
+    def _on_record(self, numbers: Numbers) -> int:
+        return max(numbers.reserved, numbers.wanted) if self._is_taking else numbers.used
+
+    def _note_reserved(self) -> None:
+        self._numbers.note(self._numbers.wanted)
+        self._piece_numbers.note(self._piece_numbers.wanted)
+
+    async def _number(self, numbers: Numbers, commit: Commit) -> int:
+        """A number that is on record."""
+        if numbers.are_out:
+            wanted = numbers.wanted
+            await commit()
+            numbers.note(wanted)
+        return numbers.take()
+
+    async def _some(self, body: Body, commit: Commit) -> bool:
+        """Waits until there are bytes, or no more: whether there are."""
+        waiting = asyncio.ensure_future(body.fill(_NOTHING))
+        try:
+            await asyncio.sleep(0)
+            while not waiting.done():
+                if await self._is_pressed_before(waiting):
+                    await self._store_piece(commit)
+            await waiting
+        finally:
+            waiting.cancel()
+        self._check()
+        return body.ended_by is None
+
+    async def _is_pressed_before(self, waiting: "asyncio.Future[int]") -> bool:
+        """Whether others need the memory that this holds, before the client sends more."""
+        if self._buffer is None or not self._buffer.size:
+            self._drop_buffer()
+            await asyncio.wait({waiting})
+            return False
+        self._pressed.clear()
+        pressed = asyncio.ensure_future(self._pressed.wait())
+        either: list[asyncio.Future[Any]] = [waiting, pressed]
+        try:
+            with self._shared.memory.idling(self._pressed):
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pressed.cancel()
+        return self._pressed.is_set()
+
+    async def _fill(self, body: Body, at_most: int, digest: Digest | None, commit: Commit) -> int:
+        """Takes bytes that are there into the buffer; a full one is sent."""
+        buffer = await self._room(commit)
+        view = buffer.view(at_most)
+        count = await body.fill(view)
+        if digest is not None:
+            digest.update(view[:count])
+        buffer.end += count
+        if buffer.end == len(buffer.data):
+            await self._send(commit)
+        return count
+
+    async def _room(self, commit: Commit) -> _Buffer:
+        """The buffer, with memory for at least one more byte."""
+        memory = self._shared.memory
+        while True:
+            buffer = self._buffer = self._buffer or self._new_buffer()
+            if buffer.room > buffer.size:
+                return buffer
+            count = memory.take_some(min(_TAKE_AT_ONCE, len(buffer.data) - buffer.end))
+            if count:
+                buffer.room += count
+                buffer.held += count
+            elif buffer.size:
+                await self._make_room(buffer, commit)
+            else:
+                self._drop_buffer()
+                await memory.wait(PAGE)
+                memory.give(PAGE)
+
+    async def _make_room(self, buffer: _Buffer, commit: Commit) -> None:
+        """Stores what came; its memory is free then, or will be."""
+        used = self._numbers.used
+        if not buffer.tail and may_end_early(self._shared.rules, size=buffer.size, used=used):
+            await self._send(commit)
+        else:
+            await self._store_piece(commit)
+
+    def _new_buffer(self) -> _Buffer:
+        flying = sum(flight.size for flight in self._flights)
+        tail = 0 if self._flights else sum_of(self._pieces)
+        size = next_size(
+            self._shared.rules,
+            offset=sum_of(self._parts) + flying,
+            length=self.upload.upload_length,
+            used=self._numbers.used,
+            fixed=self._parts[0].size if self._parts else None,
+        )
+        if self._leftovers:
+            size = min(size, self._leftovers[0].size)
+        # Behind a length that was told late, parts may be smaller than the tail that is there.
+        return _Buffer(max(size, tail + 1), tail)
+
+    def _drop_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._shared.memory.give(buffer.held)
+
+    async def _send(self, commit: Commit) -> None:
+        """Lets the buffer become a part, together with the tail before it."""
+        buffer = self._buffer
+        assert buffer is not None, "it is full"
+        if buffer.tail and not self._takes_memory(buffer, buffer.tail):
+            # All of it at once, while this holds nothing.
+            await self._store_piece(commit)
+            size = sum_of(self._pieces)
+            await self._shared.memory.wait(size)
+            buffer = self._buffer = _Buffer(size, size)
+            buffer.held = pages(size)
+        multipart = self._multipart or await self._begin(commit)
+        if self._leftovers:
+            number = self._leftovers.popleft().number
+        else:
+            number = await self._number(self._numbers, commit)
+        while len(self._flights) >= self._shared.parallel:
+            await self._land_one()
+        flight = self._fly(multipart, number, buffer)
+        self._buffer = None
+        self._flights.append(
+            _Flight(
+                task=asyncio.create_task(flight),
+                size=buffer.end,
+                takes_tail=buffer.tail > 0,
+            )
+        )
+
+    def _takes_memory(self, buffer: _Buffer, count: int) -> bool:
+        if not self._shared.memory.take(count):
+            return False
+        buffer.held += pages(count)
+        return True
+
+    async def _begin(self, commit: Commit) -> str:
+        self._may_be_begun = True
+        self._multipart = await self._shared.bucket.begin(self._base.key, self._metadata)
+        await commit()
+        return self._multipart
+
+    async def _fly(self, multipart: str, number: int, buffer: _Buffer) -> Part:
+        shared = self._shared
+        try:
+            async with shared.at_once:
+                await self._load_tail(buffer)
+                data = buffer.data[: buffer.end]
+                return await shared.bucket.upload_part(self._base.key, multipart, number, data)
+        except Gone as error:
+            raise StoredBytesLost(self.upload.id) from error
+        finally:
+            shared.memory.give(buffer.held)
+
+    async def _load_tail(self, buffer: _Buffer) -> None:
+        """Reads the pieces of the tail into their place.
+
+        Raises:
+            Gone: One is not there any more.
+        """
+        at = 0
+        for piece in self._pieces if buffer.tail else ():
+            key = f"{self._piece_key}{piece.number}"
+            async for data in self._shared.bucket.read(key, 0, piece.size):
+                buffer.data[at : at + len(data)] = data
+                at += len(data)
+
+    async def _store_piece(self, commit: Commit) -> None:
+        """Lets what came become a piece of the tail; its memory is free then."""
+        await self._land()
+        buffer = self._buffer
+        assert buffer is not None, "something came"
+        merges = len(self._pieces) >= _MOST_PIECES and self._takes_memory(buffer, buffer.tail)
+        if merges:
+            await self._load_tail(buffer)
+        data = buffer.data[: buffer.end] if merges else buffer.data[buffer.tail : buffer.end]
+        number = await self._number(self._piece_numbers, commit)
+        async with self._shared.at_once:
+            await self._shared.bucket.put(f"{self._piece_key}{number}", data, {})
+        piece = Part(number=number, size=len(data))
+        self._pieces = (piece,) if merges else (*self._pieces, piece)
+        self._drop_buffer()
+
+    async def _land(self) -> None:
+        """Until all parts that were sent are stored."""
+        while self._flights:
+            await self._land_one()
+        self._check()
+
+    async def _land_one(self) -> None:
+        await asyncio.wait({self._flights[0].task})
+        self._check()
+
+    def _check(self) -> None:
+        self._settle()
+        if self._failure is not None:
+            raise self._failure
+
+    def _settle(self) -> None:
+        """Parts count in their order; those behind one that failed never do."""
+        while self._flights and self._flights[0].task.done():
+            flight = self._flights.pop(0)
+            error = flight.task.exception()
+            self._failure = self._failure or error
+            if self._failure is None:
+                if flight.takes_tail:
+                    self._pieces = ()
+                self._parts.append(flight.task.result())
+
+    async def _bury(self) -> int:
+        """Deletes the pieces that the committed record counts no more: up to which number."""
+        dead = self._base.dead_pieces
+        if len(dead) < _WORTH_A_CALL:
+            return self._base.pieces_gone
+        await self._shared.bucket.delete([f"{self._piece_key}{number}" for number in dead])
+        return dead[-1]
+
+    def _buried(self, burial: "asyncio.Future[int]") -> int:
+        error = burial.exception()
+        if error is None:
+            return burial.result()
+        logger.warning("old pieces of upload %s stay for now", self.upload.id, exc_info=error)
+        return self._base.pieces_gone
