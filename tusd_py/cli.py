@@ -82,10 +82,24 @@ def _place(command: Callable[P, T]) -> Callable[P, T]:
     """The options that say where a deployment lies."""
     for option in (
         _flag(
+            "--s3-memory",
+            type=SIZE,
+            default="256MiB",
+            help="For bytes on their way to the bucket, of all uploads of a worker together.",
+        ),
+        _flag("--s3-object-prefix", default="", help="What all keys in the bucket begin with."),
+        _flag("--s3-region", help="Of the bucket.  [default: as AWS's tools find it]"),
+        _flag("--s3-endpoint", metavar="URL", help="Of the store.  [default: AWS]"),
+        _flag(
+            "--s3-bucket",
+            help="Keep uploads in this bucket of an S3 store, not in files; needs tusd-py[s3]. "
+            "Credentials are found as AWS's tools find them.",
+        ),
+        _flag(
             "--file-template",
             metavar="PATH",
-            help="Name of finished files below UPLOAD_DIR/files, such as "
-            "'{yyyy}/{mm}/{id}-{filename}'.  [default: they stay in UPLOAD_DIR/data]",
+            help="Name of finished files below UPLOAD_DIR/files, or of objects in the bucket, "
+            "such as '{yyyy}/{mm}/{id}-{filename}'.  [default: they stay in UPLOAD_DIR/data]",
         ),
         _flag(
             "--state-dir",
@@ -188,7 +202,8 @@ main.add_command(upload)
     "--min-free-disk",
     type=SIZE,
     default="64MiB",
-    help="Room that stays free on the disk of the uploads, for everything else; 0 for none.",
+    help="Room that stays free on the disk of the uploads, for everything else; 0 for none. "
+        "A bucket has no floor.",
 )
 @_flag(
     "--expire-after",
@@ -305,15 +320,12 @@ def serve_command(**flags: Any) -> None:
 @_place
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_told
-def cleanup(
-    upload_dir: Path, state_dir: Path | None, file_template: str | None, dry_run: bool
-) -> None:
+def cleanup(dry_run: bool, **place: Any) -> None:
     """Remove expired uploads and stray files.
 
     A running server does this by itself every ten minutes; it is safe beside one. Finished files
     are never touched. Files that no record knows are set aside for a week first.
     """
-    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:
         report = await tus.sweep(dry_run=dry_run)
@@ -327,26 +339,25 @@ def cleanup(
             f"{len(report.quarantined)} stray, {report.forgotten} forgotten, {report.busy} busy"
         )
 
-    _run(place, run)
+    _run(Place(**place), run)
 
 
 @main.command()
 @_place
 @click.option("as_json", "--json", is_flag=True, help="One JSON object a line.")
 @_told
-def ls(upload_dir: Path, state_dir: Path | None, file_template: str | None, as_json: bool) -> None:
+def ls(as_json: bool, **place: Any) -> None:
     """List uploads.
 
     A line has the id, the phase, the bytes so far and in all, the file's name, when it expires, and
     where it lies.
     """
-    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:
         async for line in list_uploads(tus):
             click.echo(json.dumps(line) if as_json else _row(line))
 
-    _run(place, run)
+    _run(Place(**place), run)
 
 
 def _row(line: dict[str, Any]) -> str:
@@ -374,14 +385,11 @@ def _moment(seconds: float) -> str:
 @_place
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @_told
-def backup(
-    upload_dir: Path, state_dir: Path | None, file_template: str | None, directory: Path
-) -> None:
+def backup(directory: Path, **place: Any) -> None:
     """Copy everything to DIR, while servers run.
 
     DIR must be new or empty. It can be served as it is: `tusd-py serve --upload-dir DIR`.
     """
-    place = Place(upload_dir=upload_dir, state_dir=state_dir, file_template=file_template)
 
     async def run(tus: TusApp) -> None:
         report = await back_up(tus, directory)
@@ -389,7 +397,7 @@ def backup(
         size = build_size(report.bytes_copied)
         click.echo(f"copied {report.copied} uploads, {size}, to {directory}{skipped}")
 
-    _run(place, run)
+    _run(Place(**place), run)
 
 
 def _run(place: Place, use: Callable[[TusApp], Coroutine[Any, Any, None]]) -> None:

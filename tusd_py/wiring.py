@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -24,22 +25,40 @@ from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
 from tusd_py.state.filesystem import NetworkFileSystem
 from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
-from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.template import InvalidTemplate
 from tusd_py.wire.server import CannotListen, close, listen, run, run_worker
 from tusd_py.wire.server import ServerSettings as ServerSettings
 from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
 
+if TYPE_CHECKING:
+    from tusd_py.storage.s3 import S3Storage
+
 _PAGE = 500
 
 
+class NotInstalled(Exception):
+    """What was asked for needs more than a plain installation."""
+
+
+class InvalidPlace(ValueError):
+    """What was said of a place cannot be."""
+
+
+class NeedsFiles(Exception):
+    """A tool for files was asked to work on a bucket."""
+
+
 EXPECTED = (
+    NotInstalled,
+    NeedsFiles,
     CannotListen,
     WorkersFailed,
     WrongInstance,
     NewerDatabase,
     NetworkFileSystem,
     InvalidTemplate,
+    InvalidPlace,
     OSError,
     TusError,
 )
@@ -62,11 +81,19 @@ def explain(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a deployment keeps its uploads, and its state if that lies elsewhere."""
+    """Where a deployment keeps its uploads, and its state if that lies elsewhere.
+
+    With a bucket, only the state lies in the folder, and the template is that of the keys.
+    """
 
     upload_dir: Path
     state_dir: Path | None = None
     file_template: str | None = None
+    s3_bucket: str | None = None
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_object_prefix: str = ""
+    s3_memory: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +138,49 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
 
     Raises:
         InvalidTemplate: The file template cannot be used.
+        InvalidPlace: Something else of the place cannot be.
+        NotInstalled: It needs the extra for buckets.
     """
-    storage = DiskStorage(place.upload_dir, file_template=place.file_template)
+    if place.s3_bucket is None:
+        storage: Storage = DiskStorage(place.upload_dir, file_template=place.file_template)
+        max_size, state_dir = uploads.max_size, place.state_dir
+    else:
+        bucket = _build_bucket(place, place.s3_bucket)
+        sizes = [size for size in (uploads.max_size, bucket.largest_upload) if size is not None]
+        storage, max_size = bucket, min(sizes)
+        state_dir = place.state_dir or place.upload_dir / "state"
     return TusApp(
         storage,
-        max_size=uploads.max_size,
+        max_size=max_size,
         expire_after=uploads.expire_after,
         fsync=uploads.fsync,
-        settings=uploads.for_app(place.state_dir),
+        settings=uploads.for_app(state_dir),
     )
+
+
+def _build_bucket(place: Place, name: str) -> "S3Storage":
+    try:
+        from tusd_py.storage.s3 import S3Settings, S3Storage
+        from tusd_py.storage.s3_bucket import Access
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"--s3-bucket needs {error.name}; install it with: pip install 'tusd-py[s3]'"
+        ) from error
+    endpoint = place.s3_endpoint
+    # The name of a bucket is seldom part of a host's name where the host is not AWS.
+    access = Access(endpoint=endpoint, region=place.s3_region, path_style=endpoint is not None)
+    settings = S3Settings(
+        access=access,
+        object_prefix=place.s3_object_prefix,
+        template=place.file_template or "{id}",
+        memory=place.s3_memory,
+    )
+    try:
+        return S3Storage(name, settings)
+    except InvalidTemplate:
+        raise
+    except ValueError as error:
+        raise InvalidPlace(f"--s3-memory: {error}") from error
 
 
 class ServerApp:
@@ -163,6 +224,8 @@ def serve(
         WrongInstance: The bytes and the state do not belong together.
         NewerDatabase: The state was made by a newer release.
         InvalidTemplate: The file template cannot be used.
+        InvalidPlace: Something else of the place cannot be.
+        NotInstalled: It needs the extra for buckets.
         StorageFailed: The directory or the state cannot be used.
         OSError: Likewise.
         WorkersFailed: One of these, as the workers found it; its message is theirs.
@@ -274,10 +337,17 @@ async def back_up(tus: TusApp, to: Path) -> BackupReport:
         to: A new or empty folder.
 
     Raises:
+        NeedsFiles: The uploads lie in a bucket.
         FileExistsError: There is something in `to`.
         StorageFull: There is no room for it.
         StorageFailed: A file cannot be read, or the copy not be written.
     """
+    if not isinstance(tus.storage, DiskStorage):
+        raise NeedsFiles(
+            "backup copies files, and these uploads lie in a bucket; back up the state directory, "
+            "and the bucket with the means of its store"
+        )
+    source = tus.storage
     state_file = await asyncio.to_thread(_new_folder, to) / tus.state.path.name
     await tus.state.backup(state_file)
     storage, state = DiskStorage(to), SqliteState(state_file)
@@ -289,7 +359,7 @@ async def back_up(tus: TusApp, to: Path) -> BackupReport:
         after = ""
         while page := await state.page(after, _PAGE):
             for upload in page:
-                await _copy_one(tus, upload, storage, state, report)
+                await _copy_one(tus, source, upload, storage, state, report)
             after = page[-1].id
     finally:
         await state.close()
@@ -305,23 +375,28 @@ def _new_folder(to: Path) -> Path:
 
 
 async def _copy_one(
-    tus: TusApp, upload: Upload, storage: DiskStorage, state: SqliteState, report: BackupReport
+    tus: TusApp,
+    source: DiskStorage,
+    upload: Upload,
+    storage: DiskStorage,
+    state: SqliteState,
+    report: BackupReport,
 ) -> None:
     if not (upload.is_unfinished or upload.path):
         return
-    where = tus.storage.locate(upload)
+    where = source.locate(upload)
     try:
-        await tus.storage.copy_out(upload, storage)
+        await source.copy_out(upload, storage)
     except StorageFailed:
-        if await tus.storage.has(upload):
+        if await source.has(upload):
             raise
         moved = await tus.state.load(upload.id)
-        if moved is None or not moved.path or tus.storage.locate(moved) == where:
+        if moved is None or not moved.path or source.locate(moved) == where:
             report.skipped += 1
             await state.delete(upload)
             return
         # It was finished meanwhile, and lies where the template says.
-        await tus.storage.copy_out(moved, storage)
+        await source.copy_out(moved, storage)
         upload = moved._replace(generation=upload.generation)
     report.copied += 1
     report.bytes_copied += upload.upload_offset

@@ -1,0 +1,129 @@
+"""A real client, a real server and a real store: killed on the way, whole in the bucket."""
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tusclient.client import TusClient
+
+from tests.interop.conftest import MIB
+from tests.serving import Served, eventually, serving
+from tests.storage.s3_place import S3Place
+
+FLAGS = ("--s3-object-prefix", "up/", "--file-template", "{yyyy}/{id}-{filename}")
+
+
+@pytest.fixture
+def data() -> bytes:
+    return bytes(range(256)) * (40 * MIB // 256)
+
+
+def flags(place: S3Place) -> tuple[str, ...]:
+    return ("--s3-bucket", place.bucket, "--s3-endpoint", place.server.endpoint, *FLAGS)
+
+
+def kill_while_busy(
+    server: Served, place: S3Place, stop: threading.Event, killed: list[int]
+) -> None:
+    """Kills the server when some parts are stored, and starts it again; then once more."""
+    for _ in range(2):
+        before = sizes(place)
+        deadline = time.monotonic() + 20
+        while sizes(place) <= before and time.monotonic() < deadline and not stop.is_set():
+            time.sleep(0.02)
+        if stop.is_set():
+            return
+        killed.append(server.pid)
+        server.restart()
+
+
+def sizes(place: S3Place) -> int:
+    """Bytes in parts that are not an object yet."""
+    found = 0
+    for key, multipart in place.multiparts():
+        where = {"Bucket": place.bucket, "Key": key, "UploadId": multipart}
+        try:
+            found += sum(part["Size"] for part in place.client.list_parts(**where).get("Parts", []))
+        except place.client.exceptions.ClientError:
+            return found  # it was completed meanwhile
+    return found
+
+
+def test_tuspy_over_a_server_that_is_killed(s3_place: S3Place, tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "film.bin"
+    path.write_bytes(data)
+    env = s3_place.server.environment
+    with serving(tmp_path / "up", *flags(s3_place), env=env) as server, path.open("rb") as stream:
+        uploader = TusClient(server.url).uploader(
+            file_stream=stream,
+            chunk_size=17 * MIB,
+            retries=50,
+            retry_delay=0,
+            metadata={"filename": "film.bin"},
+        )
+        ended, killed = threading.Event(), list[int]()
+        killer = threading.Thread(target=kill_while_busy, args=(server, s3_place, ended, killed))
+        killer.start()
+        while uploader.offset < len(data):
+            try:
+                uploader.upload_chunk()  # type: ignore[no-untyped-call]
+            except Exception:  # of many kinds, while there is no server
+                time.sleep(0.1)
+                resumed(uploader)
+        ended.set()
+        killer.join()
+        assert killed
+        (key,) = s3_place.objects()
+        assert key.startswith("up/")
+        assert key.endswith("-film.bin")
+        target = tmp_path / "downloaded"
+        s3_place.client.download_file(s3_place.bucket, key, str(target))
+        assert target.read_bytes() == data
+        eventually("nothing else is left", lambda: s3_place.multiparts() == [])
+        listed = [sys.executable, "-m", "tusd_py", "ls", "--upload-dir", str(server.upload_dir)]
+        listed += flags(s3_place)
+        shown = subprocess.run(
+            listed, env={**env, "PATH": ""}, capture_output=True, text=True, check=True
+        )
+        assert f"s3://{s3_place.bucket}/{key}" in shown.stdout
+
+
+def resumed(uploader: object) -> None:
+    """Asks the server where to go on, if it is there again."""
+    try:
+        uploader.offset = uploader.get_offset()  # type: ignore[attr-defined]
+    except Exception:  # it is not
+        time.sleep(0.1)
+
+
+def test_a_bucket_that_is_not_there_is_one_line(s3_place: S3Place, tmp_path: Path) -> None:
+    env = {**s3_place.server.environment, "PATH": ""}
+    command = [sys.executable, "-m", "tusd_py", "serve", "--upload-dir", str(tmp_path / "up")]
+    command += ["--port", "0", "--s3-endpoint", s3_place.server.endpoint, "--s3-bucket", "nobody"]
+    shown = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert shown.returncode == 1
+    assert "the bucket 'nobody' cannot be used" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    # As if it were not there: this finder goes before all others.
+    hidden = tmp_path / "hidden" / "aiobotocore"
+    hidden.mkdir(parents=True)
+    text = "raise ModuleNotFoundError('no', name='aiobotocore')\n"
+    (hidden / "__init__.py").write_text(text)
+    program = (
+        f"import sys; sys.path.insert(0, {str(hidden.parent)!r}); "
+        "from tusd_py.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "serve", "--upload-dir", str(tmp_path / "up")]
+    command += ["--port", "0", "--s3-bucket", "mine"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert shown.returncode == 1
+    assert "pip install 'tusd-py[s3]'" in shown.stderr
+    assert "Traceback" not in shown.stderr
