@@ -23,7 +23,7 @@ def named(upload_id: str, filename: str, **changes: object) -> Upload:
     return upload._replace(**changes)  # type: ignore[arg-type]
 
 
-async def committed(placement: str = "") -> None:
+async def committed(placement: str = "", *, durable: bool = False) -> None:
     """A record was published, as storage asked for."""
 
 

@@ -80,7 +80,7 @@ class Record:
     async def append(self, storage: Storage, *data: bytes, end: EndedBy = EndedBy.END) -> None:
         async with storage.writer(self.upload) as writer:
 
-            async def commit() -> None:
+            async def commit(*, durable: bool = False) -> None:
                 self.commits += 1
                 if self.commits == self.kill_at:
                     raise Killed

@@ -121,10 +121,11 @@ class _Outcome:
 async def _store(services: Services, command: Append, live: Live, plan: AppendPlan) -> _Outcome:
     digests = command.content.start_digests()
 
-    async def commit() -> None:
+    async def commit(*, durable: bool = False) -> None:
         now = services.clock()
         expires_at = services.limits.expires_at(now)
-        await live.checkpoint(services.publish, sync=False, now=now, expires_at=expires_at)
+        publish = partial(services.publish, durable=durable)
+        await live.checkpoint(publish, sync=False, now=now, expires_at=expires_at)
 
     services.live[live.upload.id] = live
     try:

@@ -13,8 +13,17 @@ from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Upload
 
-Commit = Callable[[], Awaitable[None]]
-"""Publishes a record as it is now; raises what `StateStore.commit` does."""
+
+class Commit(Protocol):
+    """Publishes a record as it is now."""
+
+    async def __call__(self, *, durable: bool = False) -> None:
+        """Ends when it is committed; raises what `StateStore.commit` does.
+
+        Args:
+            durable: Whether it must outlive a loss of power when this returns.
+        """
+        ...
 
 
 class SyncFailed(StorageFailed):

@@ -173,7 +173,7 @@ class S3Storage:
         async with self.writer(begun) as writer:
             await commit(writer.upload.placement)
 
-            async def publish() -> None:
+            async def publish(*, durable: bool = False) -> None:
                 await commit(writer.placement(await writer.size()))
 
             async with aclosing(self._read_all(parts)) as stream:

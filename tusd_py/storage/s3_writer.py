@@ -145,7 +145,7 @@ class S3Writer:
         """See `Writer.take`."""
         # They are on record with `upload`.
         self._note_reserved()
-        burial = asyncio.ensure_future(self._bury())
+        burial = asyncio.ensure_future(self._bury(commit))
         count = 0
         try:
             while await self._some(body, commit) and count < at_most:
@@ -416,11 +416,13 @@ class S3Writer:
                     self._pieces = ()
                 self._parts.append(flight.task.result())
 
-    async def _bury(self) -> int:
+    async def _bury(self, commit: Commit) -> int:
         """Deletes the pieces that the committed record counts no more: up to which number."""
         dead = self._base.dead_pieces
         if len(dead) < _WORTH_A_CALL:
             return self._base.pieces_gone
+        # Or a loss of power brings a record back that still counts them.
+        await commit(durable=True)
         await self._shared.bucket.delete([f"{self._piece_key}{number}" for number in dead])
         return dead[-1]
 
