@@ -83,12 +83,24 @@ def test_tuspy_over_a_server_that_is_killed(s3_place: S3Place, tmp_path: Path, d
         s3_place.client.download_file(s3_place.bucket, key, str(target))
         assert target.read_bytes() == data
         eventually("nothing else is left", lambda: s3_place.multiparts() == [])
-        listed = [sys.executable, "-m", "tusd_py", "ls", "--upload-dir", str(server.upload_dir)]
-        listed += flags(s3_place)
-        shown = subprocess.run(
-            listed, env={**env, "PATH": ""}, capture_output=True, text=True, check=True
-        )
-        assert f"s3://{s3_place.bucket}/{key}" in shown.stdout
+        assert f"s3://{s3_place.bucket}/{key}" in tool(server, s3_place, "ls").stdout
+        assert "free 0 B" in tool(server, s3_place, "cleanup").stdout
+        refused = tool(server, s3_place, "backup", str(tmp_path / "copy"))
+        assert refused.returncode == 1
+        assert "lie in a bucket" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def tool(server: Served, place: S3Place, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Another command on what the server works with."""
+    command = [sys.executable, "-m", "tusd_py", *words, "--upload-dir", str(server.upload_dir)]
+    return subprocess.run(
+        [*command, *flags(place)],
+        env={**place.server.environment, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def resumed(uploader: object) -> None:
