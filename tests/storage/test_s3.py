@@ -89,8 +89,11 @@ class Record:
                 self.upload = self.upload._replace(upload_offset=offset, placement=placement)
 
             await commit()
-            await writer.take(Bytes(data, end), 1 << 40, None, commit)
-            await commit()
+            try:
+                await writer.take(Bytes(data, end), 1 << 40, None, commit)
+            finally:
+                if not self.kill_at or self.commits < self.kill_at:
+                    await commit()
 
     async def finish(self, storage: Storage) -> Upload:
         self.upload = self.upload._replace(path=await storage.finish(self.upload, durable=True))
@@ -280,6 +283,32 @@ class TestFailure:
         await record.append(storage, *pieces(rest))
         await record.finish(storage)
         check_only(s3_place, {"a": data + b"!"})
+
+    async def test_a_part_behind_one_that_failed_does_not_count(
+        self, s3_place: S3Place, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Parts are sent at once, and the second may be stored when the first is not."""
+        data = content_of(13 * MIB)
+        record = Record(UPLOAD._replace(upload_length=len(data)))
+        real, stored = Bucket.upload_part, asyncio.Event()
+
+        async def failing(*args: Any) -> Any:
+            if args[3] == 1:
+                await stored.wait()
+                raise StorageFailed
+            part = await real(*args)
+            stored.set()
+            return part
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Bucket, "upload_part", failing)
+            with pytest.raises(StorageFailed):
+                await record.append(storage, *pieces(data))
+        async with storage.writer(record.upload) as writer:
+            assert await writer.size() == 0
+        await record.append(storage, *pieces(data))
+        await record.finish(storage)
+        check_only(s3_place, {"a": data})
 
     async def test_what_a_checksum_refused_is_never_part_of_it(
         self, s3_place: S3Place, storage: S3Storage

@@ -260,9 +260,14 @@ class S3Storage:
         try:
             if await self._bucket.takes_gaps(f"{self._piece_key(upload)}probe"):
                 return []
-            return await self._bucket.parts(placement.key, placement.multipart, placement.last_part)
+            found = await self._bucket.parts(
+                placement.key, placement.multipart, placement.last_part
+            )
         except Gone as error:
             raise StoredBytesLost(upload.id) from error
+        sizes = {part.number: part.size for part in found}
+        numbers = range(placement.last_part + 1, max(sizes, default=0) + 1)
+        return [Part(number=number, size=sizes.get(number, 0)) for number in numbers]
 
     async def _make_object(self, upload: Upload, placement: Placement) -> None:
         """What is recorded becomes the object.

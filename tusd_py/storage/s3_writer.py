@@ -104,8 +104,8 @@ class S3Writer:
         metadata: Goes on the object.
         piece_key: The key of a piece without its number.
         leftovers: Parts that were sent and not recorded, in order, where the store wants each part
-            that was sent to become a part of the object. They are sent again in their size, so that
-            there are bytes for all of them.
+            that was sent to become a part of the object; of size 0 are those that it has not got.
+            They are sent again.
     """
 
     def __init__(
@@ -299,8 +299,10 @@ class S3Writer:
             used=self._numbers.used,
             fixed=self._parts[0].size if self._parts else None,
         )
-        if self._leftovers:
-            size = min(size, self._leftovers[0].size)
+        rules = self._shared.rules
+        if self._leftovers and not rules.equal:
+            # No larger than it was, so that what comes lasts for all of them.
+            size = min(size, max(self._leftovers[0].size, rules.smallest))
         # Behind a length that was told late, parts may be smaller than the tail that is there.
         return _Buffer(max(size, tail + 1), tail)
 
