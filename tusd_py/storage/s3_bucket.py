@@ -64,31 +64,33 @@ class Gone(Exception):
     """A multipart upload or an object is not there, or not any more."""
 
 
-class _View(io.RawIOBase):
-    """Memory as a file, without a copy of it."""
+class _View(io.BytesIO):
+    """Memory as a file, without a copy of it; of other files, aiohttp reads each piece in a thread.
+
+    Args:
+        data: Must not change while it is sent.
+    """
 
     def __init__(self, data: memoryview) -> None:
+        super().__init__()
         self._data = data
         self._at = 0
 
-    def readable(self) -> bool:
-        return True
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See `io.BytesIO.read`."""
+        end = len(self._data) if size is None or size < 0 else self._at + size
+        read = bytes(self._data[self._at : end])
+        self._at += len(read)
+        return read
 
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count = min(len(buffer), len(self._data) - self._at)
-        buffer[:count] = self._data[self._at : self._at + count]
-        self._at += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """See `io.BytesIO.seek`."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
         self._at = start + offset
         return self._at
 
     def tell(self) -> int:
+        """See `io.BytesIO.tell`."""
         return self._at
 
 
