@@ -203,7 +203,7 @@ main.add_command(upload)
     type=SIZE,
     default="64MiB",
     help="Room that stays free on the disk of the uploads, for everything else; 0 for none. "
-        "A bucket has no floor.",
+    "A bucket has no floor.",
 )
 @_flag(
     "--expire-after",

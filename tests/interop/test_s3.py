@@ -56,7 +56,12 @@ def test_tuspy_over_a_server_that_is_killed(s3_place: S3Place, tmp_path: Path, d
     path = tmp_path / "film.bin"
     path.write_bytes(data)
     env = s3_place.server.environment
-    with serving(tmp_path / "up", *flags(s3_place), env=env) as server, path.open("rb") as stream:
+    # More than any disk has: a bucket has no floor.
+    floor = ("--min-free-disk", "1048576TiB")
+    with (
+        serving(tmp_path / "up", *flags(s3_place), *floor, env=env) as server,
+        path.open("rb") as stream,
+    ):
         uploader = TusClient(server.url).uploader(
             file_stream=stream,
             chunk_size=17 * MIB,
