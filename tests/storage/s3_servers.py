@@ -1,8 +1,8 @@
 """Real S3 servers on loopback: Ceph's gateway from Debian's packages, and Swift's from PyPI.
 
-Each keeps everything in one folder, on free ports, and ends with the `with` block. Ceph keeps its
-objects in memory and is up in two seconds; Swift keeps them in files, and brings another reading of
-the same API.
+Each keeps everything in one folder, on free ports, and ends with the `with` block, or with the
+process that started it, however that ends. Ceph keeps its objects in memory and is up in two
+seconds; Swift keeps them in files, and brings another reading of the same API.
 """
 
 import configparser
@@ -24,8 +24,18 @@ from pathlib import Path
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 10.0
 
-CEPH_PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "ceph-authtool", "monmaptool", "radosgw-admin")
-SWIFT_PROGRAMS = ("memcached", str(Path(sys.executable).with_name("swift-proxy-server")))
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
+CEPH_PROGRAMS = (
+    "ceph-mon",
+    "ceph-osd",
+    "radosgw",
+    "ceph-authtool",
+    "monmaptool",
+    "radosgw-admin",
+    "setpriv",
+)
+SWIFT_PROGRAMS = ("memcached", str(Path(sys.executable).with_name("swift-proxy-server")), "setpriv")
 
 Sections = dict[str, dict[str, object]]
 
@@ -82,9 +92,8 @@ class _Programs:
     def start(self, name: str, *command: object) -> subprocess.Popen[bytes]:
         """One that runs until the end."""
         with (self.folder / f"{name}.out").open("ab") as log:
-            started = subprocess.Popen(
-                [str(word) for word in command], env=self.env, stdout=log, stderr=log
-            )
+            words = [*_DIES_WITH_US, *(str(word) for word in command)]
+            started = subprocess.Popen(words, env=self.env, stdout=log, stderr=log)
         self._running.append(started)
         return started
 
