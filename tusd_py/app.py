@@ -165,11 +165,22 @@ class TusApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(self.lifespan, no_lifespan, scope, receive, send)
         elif scope["type"] == "http":
-            if not self._is_open:
-                await self._ready()
-            await self._routes.answer(*_located(scope, receive, send, self._base_path))
+            await self.answer(*_located(scope, receive, send, self._base_path))
         else:
             raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
+        """Serves a request.
+
+        Args:
+            scope: With the whole path, as in the URL.
+            receive: See the ASGI specification.
+            send: Likewise.
+            base_path: What uploads lie under, with a slash at its end.
+        """
+        if not self._is_open:
+            await self._ready()
+        await self._routes.answer(scope, receive, send, base_path)
 
     def needs_no_task(self, scope: Scope) -> bool:
         """Whether a request, whose body is there, asks for no task of its own until it waits.

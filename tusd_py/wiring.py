@@ -198,8 +198,15 @@ class ServerApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
-        is_page = scope["type"] == "http" and scope["path"] in self._pages
-        await (self._site if is_page else self._both)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._both(scope, receive, send)
+        elif scope["path"] in self._pages:
+            await self._site(scope, receive, send)
+        elif scope["path"].startswith(self._endpoint):
+            # As it would come to by way of `_both`, which is for what has another path.
+            await self._tus.answer(scope, receive, send, self._endpoint)
+        else:
+            await self._both(scope, receive, send)
 
     def needs_no_task(self, scope: Scope) -> bool:
         """See `wire.http`; of pages nothing is known."""
