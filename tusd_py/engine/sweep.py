@@ -39,7 +39,7 @@ class SweepReport:
     """What a sweep removed, or would remove.
 
     Attributes:
-        expired: Ids of uploads whose time had run out.
+        expired: Ids of uploads whose time had run out, sorted.
         quarantined: Ids of files that no record knows.
         forgotten: Tombstones whose URLs answer 404 from now on.
         busy: Uploads that were passed over because someone is at work on them.
@@ -73,6 +73,7 @@ async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
 
     async for page in _expired(services):
         await _side_by_side(page, sweep_one)
+    report.expired.sort()  # they end in no order
     await _sweep_strays(services, report, dry_run=dry_run)
     return report
 
