@@ -1,5 +1,6 @@
 """Several processes on one directory: workers, two servers, and the tools beside them."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -302,8 +303,12 @@ def test_a_backup_beside_a_server_that_takes_uploads(tmp_path: Path) -> None:
 
 def workers_of(parent: int) -> set[int]:
     """The workers that live, without those that wait to be reaped."""
-    children = psutil.Process(parent).children()
-    return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+    workers = set()
+    for child in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                workers.add(child.pid)
+    return workers
 
 
 def is_gone(parent: int, worker: int) -> bool:
@@ -314,9 +319,10 @@ def worker_of(server: Served, connection: socket.socket) -> int | None:
     """The worker that has accepted a connection, None if none has yet."""
     ours = connection.getsockname()
     for pid in workers_of(server.pid):
-        for found in psutil.Process(pid).net_connections("tcp"):
-            if found.raddr and tuple(found.raddr) == ours:
-                return pid
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was killed just now
+            for found in psutil.Process(pid).net_connections("tcp"):
+                if found.raddr and tuple(found.raddr) == ours:
+                    return pid
     return None
 
 

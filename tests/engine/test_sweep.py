@@ -129,9 +129,9 @@ async def test_files_that_no_record_knows_are_set_aside_then_removed(server: Run
     for path in (stray, young):
         await server.tus.state.delete(await server.record(path))
     folder = server.file(stray).parent
-    (folder / "notes.txt").write_text("mine")
+    (folder / "my notes.txt").write_text("mine")
     old = server.clock.now - 7200
-    for file in (server.file(stray), server.file(known), folder / "notes.txt"):
+    for file in (server.file(stray), server.file(known), folder / "my notes.txt"):
         os.utime(file, (old, old))
     assert (await server.tus.sweep(dry_run=True)).quarantined == [id_of(stray)]
     assert len(server.files()) == 4
@@ -139,7 +139,7 @@ async def test_files_that_no_record_knows_are_set_aside_then_removed(server: Run
     assert (report.quarantined, report.bytes_freed) == ([id_of(stray)], 0)
     assert server.file(known).exists()
     assert server.file(young).exists()
-    assert (folder / "notes.txt").exists()
+    assert (folder / "my notes.txt").exists()
     aside = server.directory / "quarantine" / id_of(stray)
     assert aside.read_bytes() == b"hello"
     server.clock.now += 8 * DAY
