@@ -15,7 +15,7 @@ from tusd_py.hooks.events import OutboxEvent
 from tusd_py.hooks.outbox import Outbox
 from tusd_py.locks.host import HostLocks
 from tusd_py.locks.local import LocalLocks
-from tusd_py.protocol.errors import StorageFailed
+from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Upload
 from tusd_py.state.sqlite import SqliteState
 
@@ -130,6 +130,25 @@ async def test_another_upload_does_not_wait(process: Process, application: Appli
     await process.happens("b", 2)
     await all_due(process)
     assert [one.id for one in application.told] == ["a", "b"]
+
+
+async def test_another_upload_does_not_wait_for_a_state_that_cannot_be_written(
+    process: Process, application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is told again when what was told can be noted."""
+    await process.happens("a", 1)
+    await process.happens("b", 1)
+
+    async def full(number: int) -> None:
+        raise StorageFull
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process.state, "event_delivered", full)
+        with pytest.raises(StorageFull):
+            await process.outbox.deliver_due()
+    assert [told.id for told in application.told] == ["a", "b"]
+    assert await process.outbox.deliver_due() == 2
+    assert [told.id for told in application.told] == ["a", "b"] * 2
 
 
 async def test_after_the_last_attempt_it_is_a_dead_letter(

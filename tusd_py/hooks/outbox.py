@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from tusd_py.hooks.interface import EndedUpload
 from tusd_py.locks.interface import Locks
-from tusd_py.protocol.errors import UploadLocked
+from tusd_py.protocol.errors import TusError, UploadLocked
 from tusd_py.protocol.metadata import parse_upload_metadata
 from tusd_py.state.interface import PendingEvent, StateStore
 
@@ -73,8 +73,14 @@ class Outbox:
                 continue
 
     async def deliver_due(self) -> int:
-        """Delivers what is due now: how many events were delivered."""
+        """Delivers what is due now: how many events were delivered.
+
+        Raises:
+            TusError: The state could not be read; or one was told, which could not be noted, so it
+                is told again. The others were told all the same.
+        """
         delivered = 0
+        failure: TusError | None = None
         for pending in await self._state.due_events(self._clock(), _AT_ONCE):
             try:
                 async with self._locks.attempt(f"events!{pending.event.upload_id}"):
@@ -83,6 +89,10 @@ class Outbox:
                         delivered += await self._deliver(pending)
             except UploadLocked:
                 continue
+            except TusError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return delivered
 
     async def _pause(self) -> float:
