@@ -191,6 +191,7 @@ class TusApp:
         return (
             self._is_open
             and scope["method"] in ("POST", "PATCH")
+            and "tusd_py.body" in scope["extensions"]  # any other body counts on its task
             and self.services.hooks.authorize is None
         )
 

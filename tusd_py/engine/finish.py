@@ -15,16 +15,7 @@ from tusd_py.engine.services import Fsync, Services
 from tusd_py.hooks.events import UploadFinished
 from tusd_py.hooks.interface import FinishedUpload
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
-from tusd_py.protocol.upload import (
-    Phase,
-    Reply,
-    Tail,
-    Upload,
-    completed,
-    failed,
-    received,
-    synced,
-)
+from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
 from tusd_py.storage.interface import SyncFailed, Writer
 
 logger = logging.getLogger("tusd_py")
