@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -13,6 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
+import uvicorn
+from uvicorn.server import ServerState
 
 from tests.frameworks.hosts import alive, browser
 from tests.frameworks.journey import BYTES, TUS, ask, create, metadata
@@ -34,6 +38,7 @@ from tusd_py.app import _report
 from tusd_py.hooks.events import Observed, UploadCreated
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Upload
+from tusd_py.wire.http import HttpProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -533,3 +538,32 @@ async def test_http_settings_say_how_long_a_silent_client_is_waited_for(tmp_path
         assert "ERR_READ_TIMEOUT" in sent.text
         assert time.monotonic() - begun < 5
         assert (await ask(client, "HEAD", url, expect=200)).headers["Upload-Offset"] == "3"
+
+
+async def test_a_small_body_is_refused_over_tls(tmp_path: Path) -> None:
+    """Its body is read through `receive`, in a task: our own one needs a plain socket."""
+    authority = trustme.CA()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    tus = TusApp(DiskStorage(tmp_path))
+    config = uvicorn.Config(tus, http=HttpProtocol, log_config=None, proxy_headers=False)
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    async with tus.lifespan(), httpx.AsyncClient(verify=client_side) as client:
+        server = await loop.create_server(
+            lambda: HttpProtocol(config, state, {}, loop), "127.0.0.1", 0, ssl=server_side
+        )
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        headers = TUS | {"Upload-Length": "5", "Content-Type": "text/plain"}
+        refused = await client.post(url, headers=headers, content=b"hello")
+        assert (refused.status_code, refused.text.split(":")[0]) == (
+            415,
+            "ERR_INVALID_CONTENT_TYPE",
+        )
+        sent = await client.post(url, headers=headers | BYTES, content=b"hello")
+        assert (sent.status_code, sent.headers["Upload-Offset"]) == (201, "5")
+        await client.aclose()
+        server.close()
