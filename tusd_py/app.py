@@ -182,18 +182,22 @@ class TusApp:
             await self._ready()
         await self._routes.answer(scope, receive, send, base_path)
 
-    def needs_no_task(self, scope: Scope) -> bool:
-        """Whether a request, whose body is there, asks for no task of its own until it waits.
+    def answer_at_once(
+        self, scope: Scope, data: bytes, base_path: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Serves a small upload whose bytes are there, without waiting for anything.
 
-        What belongs to the task that runs, such as a cancel scope of anyio, is not used before
-        that, unless an application's function does. See `wire.http`.
+        Args:
+            scope: As for `answer`.
+            data: The body of the request.
+            base_path: As for `answer`.
+
+        Returns:
+            Status, headers and body of the answer; None if `answer` is to be asked.
         """
-        return (
-            self._is_open
-            and scope["method"] in ("POST", "PATCH")
-            and "tusd_py.body" in scope["extensions"]  # any other body counts on its task
-            and self.services.hooks.authorize is None
-        )
+        if not self._is_open:
+            return None
+        return self._routes.answer_at_once(scope, data, base_path)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:

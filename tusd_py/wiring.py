@@ -208,11 +208,14 @@ class ServerApp:
         else:
             await self._both(scope, receive, send)
 
-    def needs_no_task(self, scope: Scope) -> bool:
+    def answer_at_once(
+        self, scope: Scope, data: bytes
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """See `wire.http`; of pages nothing is known."""
         path = scope["path"]
-        is_upload = path.startswith(self._endpoint) and path not in self._pages
-        return is_upload and self._tus.needs_no_task(scope)
+        if not path.startswith(self._endpoint) or path in self._pages:
+            return None
+        return self._tus.answer_at_once(scope, data, self._endpoint)
 
 
 def serve(

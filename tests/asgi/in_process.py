@@ -107,6 +107,10 @@ class Running:
         """What the state has of all uploads."""
         return await self.tus.state.page("", 1000)
 
+    def takes_disk_for(self, *, quick: bool) -> None:
+        """From now on small work is done on the event loop, or never is, however long it takes."""
+        self.tus.services.pace.is_quick = lambda *, durable: quick  # type: ignore[method-assign]
+
     @property
     def directory(self) -> Path:
         """Where all files are."""

@@ -256,7 +256,7 @@ async def test_a_defect_is_500_without_its_inside(
 
     path = await server.create(11)
     monkeypatch.setattr(server.tus.state, "load", broken)
-    monkeypatch.setattr(server.tus.services.pace, "is_quick", lambda durable: False)
+    server.takes_disk_for(quick=False)
     answer = await server.patch(path, 0, HELLO)
     check(answer.status_code, answer.text, 500, "try again")
     assert "secret" not in answer.text

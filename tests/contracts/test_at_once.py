@@ -96,6 +96,16 @@ class TestPut:
         assert storage.put(NEW, b"abcde", durable=False)
         assert storage.locate(NEW).read_bytes() == b"abcde"
 
+    @pytest.mark.parametrize("begun", [False, True])
+    async def test_is_undone(self, storage: DiskStorage, tmp_path: Path, *, begun: bool) -> None:
+        """As if it had never been."""
+        upload = await store(storage, NEW, b"abc") if begun else NEW
+        before = files_below(tmp_path)
+        assert storage.put(upload, b"def", durable=False)
+        assert files_below(tmp_path) != before
+        storage.take_back(upload)
+        assert files_below(tmp_path) == before
+
     @pytest.mark.parametrize("call", ["fdatasync", "fsync"])
     @pytest.mark.parametrize("begun", [False, True])
     async def test_a_disk_that_does_not_sync(

@@ -309,6 +309,7 @@ async def test_a_progress_function_that_hangs_holds_no_sync_up(
                 synced.set()
             return await publish(upload, **how)
 
+        server.takes_disk_for(quick=False)
         monkeypatch.setattr(server.tus.state, "commit", commit)
         await asyncio.wait_for(synced.wait(), 10)
         asked.vanish()

@@ -29,6 +29,7 @@ async def test_a_passing_trouble_is_423(
     async def failing(*_: object, **__: object) -> None:
         raise error
 
+    server.takes_disk_for(quick=False)
     monkeypatch.setattr(server.tus.state, method, failing)
     assert (await server.head(path)).status_code == 423
     monkeypatch.undo()
@@ -53,6 +54,7 @@ async def test_where_no_commit_has_room_the_committed_offset_is_told(
     async def failing(*_: object, **__: object) -> None:
         raise StorageFull
 
+    server.takes_disk_for(quick=False)
     monkeypatch.setattr(server.tus.state, "commit", failing)
     offset = 2 if rebooted else 5
     assert await server.offset(path) == await server.offset(path) == offset

@@ -35,6 +35,7 @@ HELLO = b"hello world"
 async def quick(tmp_path: Path) -> AsyncIterator[Running]:
     """Nothing but the event loop is needed; what would go to a thread is a failure."""
     async with running(tmp_path / "uploads", fsync="never", over=with_whole_bodies) as server:
+        server.takes_disk_for(quick=True)
         yield server
 
 
@@ -166,7 +167,7 @@ async def test_a_commit_that_fails_leaves_no_file_without_a_record(
     def busy(*_: object, **__: object) -> Upload:
         raise NotNow
 
-    monkeypatch.setattr(quick.tus.services.pace, "is_quick", lambda durable: quickly)
+    quick.takes_disk_for(quick=quickly)
     monkeypatch.setattr(quick.tus.state, "commit_now", busy)
     monkeypatch.setattr(quick.tus.state, "insert", failing)
     answer = await quick.post(HELLO, Upload_Length="11")
@@ -268,7 +269,7 @@ async def test_a_cancelled_request_leaves_all_or_nothing(
     quick: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the disk is slow, and the step is under way in a thread."""
-    monkeypatch.setattr(quick.tus.services.pace, "is_quick", lambda durable: False)
+    quick.takes_disk_for(quick=False)
     path = await quick.create(11)
     begun, go_on = asyncio.Event(), asyncio.Event()
     loop, put = asyncio.get_running_loop(), quick.tus.storage.put

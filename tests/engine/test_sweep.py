@@ -281,6 +281,7 @@ async def test_a_kill_at_each_commit_is_recovered_from(
 
         folder = tmp_path / f"{n}"
         async with running(folder, on_finish=on_finish) as server:
+            server.takes_disk_for(quick=False)
             path = await server.create(11)
             state = FailingState(server, n, written=written)
             server.tus.state.commit = state.commit  # type: ignore[method-assign]

@@ -138,7 +138,7 @@ class TestPlacement:
             def killed(*args: object) -> None:
                 raise Killed
 
-            patched.setattr(os, "ftruncate", killed)
+            patched.setattr(os, "truncate", killed)
             with pytest.raises(Killed):
                 await storage.settle(upload)
         assert (await storage.settle(upload)).upload_offset == 6

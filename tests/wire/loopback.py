@@ -109,6 +109,7 @@ class Exchange:
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
+AtOnce = Callable[[Scope, bytes], tuple[int, list[tuple[bytes, bytes]], bytes] | None]
 
 
 def length_of(scope: Scope) -> int:
@@ -234,12 +235,12 @@ OPTIONS = b"OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def serving(
-    tmp_path: Path, handler: Handler = store, *, at_once: bool = False, **options: Any
+    tmp_path: Path, handler: Handler = store, *, at_once: AtOnce | None = None, **options: Any
 ) -> AsyncIterator[Loopback]:
     """A server whose application is `handler`, for the length of a `with` block.
 
-    Its `OPTIONS` are answered with 204. Nothing may be left behind: no task, no descriptor. With
-    `at_once` the application needs no task until it waits.
+    Its `OPTIONS` are answered with 204. Nothing may be left behind: no task, no descriptor. What
+    `at_once` answers, the application is not called for.
     """
     loop, state = asyncio.get_running_loop(), ServerState()
     loopback = Loopback(port=0, state=state)
@@ -260,10 +261,10 @@ async def serving(
         finally:
             disk.release()
 
-    if at_once:
-        app.needs_no_task = lambda scope: True  # type: ignore[attr-defined]
+    if at_once is not None:
+        app.answer_at_once = at_once  # type: ignore[attr-defined]
     config = uvicorn.Config(app, http=HttpProtocol, ws="none", log_config=None, access_log=False)
-    config.proxy_headers = not at_once  # that is an application of its own
+    config.proxy_headers = at_once is None  # that is an application of its own
     config.load()
 
     def protocol() -> HttpProtocol:

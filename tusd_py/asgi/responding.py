@@ -87,7 +87,7 @@ class Exchange:
 
     async def respond(self, response: Response) -> None:
         """Answers, and leaves the connection so that the next request can be told apart."""
-        headers = _raw(response.headers)
+        headers = raw(response.headers)
         has_length = response.status not in (204, 304)
         if has_length and self.scope["method"] != "HEAD":
             headers.append((b"Content-Length", b"%d" % len(response.body)))
@@ -117,7 +117,7 @@ class Exchange:
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        headers += _raw(self.extra)
+        headers += raw(self.extra)
         headers.append((b"X-Request-ID", self.request_id.encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -147,7 +147,7 @@ def _name(name: str) -> bytes:
     return name.encode("latin-1")
 
 
-def _raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
+def raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them; characters that no header may have are dropped."""
     return [(_name(name), _one_line(value)) for name, value in headers]
 

@@ -14,11 +14,12 @@ import anyio
 
 from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.download import send_file
-from tusd_py.asgi.responding import Exchange
+from tusd_py.asgi.responding import Exchange, raw
 from tusd_py.engine.append import append
-from tusd_py.engine.create import create
+from tusd_py.engine.create import create, create_at_once
 from tusd_py.engine.query import download, query
 from tusd_py.engine.services import Services, to_the_end
+from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
 from tusd_py.hooks.events import RequestEnded
 from tusd_py.hooks.interface import Access, RequestInfo
@@ -107,6 +108,55 @@ class TusRoutes:
             if not self._under_way:
                 self._is_idle.set()
 
+    def answer_at_once(
+        self, scope: Scope, data: bytes, base_path: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+        """Serves a small upload whose bytes are there, without waiting for anything.
+
+        Args:
+            scope: As for `answer`.
+            data: The body of the request.
+            base_path: As for `answer`.
+
+        Returns:
+            Status, headers and body of the answer. None for whatever is not just as usual, a
+            refusal included: nothing was changed then, and `answer` is to be asked.
+        """
+        services, method = self._services, scope["method"]
+        if method not in ("POST", "PATCH"):
+            return None
+        if services.is_ending or services.hooks.authorize is not None:
+            return None
+        begun = time.monotonic()
+        headers = Headers(scope["headers"])
+        try:
+            request = Request(
+                method=method,
+                upload_id=_upload_id(scope["path"], base_path),
+                headers=headers,
+                base_path=base_path,
+            )
+            method = tus1.effective_method(request)
+            command = tus1.parse_request(request)
+            if isinstance(command, commands.Append):
+                upload = append_now(services, command, data)
+            elif isinstance(command, commands.Create):
+                upload = create_at_once(services, command, data)
+            else:
+                return None
+        except TusError:
+            return None
+        if upload is None:
+            return None
+        if request.upload_id is None:
+            response = tus1.build_created(upload, self._location(scope, request, upload.id))
+        else:
+            response = tus1.build_appended(upload)
+        request_id = _request_id(headers)
+        said = response.headers + build_cors_headers(self._settings.cors, headers)
+        self._note(scope, method, response.status, "", begun, request_id, upload.id)
+        return response.status, raw((*said, ("X-Request-ID", request_id))), response.body
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         begun = time.monotonic()
         headers = Headers(scope["headers"])
@@ -137,14 +187,28 @@ class TusRoutes:
             failure = passing if method == "HEAD" else InternalError()
             code = failure.code
             await exchange.refuse(failure, is_head=method == "HEAD")
+        named = upload_id or exchange.upload_id
+        self._note(scope, method, exchange.status, code, begun, exchange.request_id, named)
+
+    def _note(
+        self,
+        scope: Scope,
+        method: str,
+        status: int,
+        code: str,
+        begun: float,
+        request_id: str,
+        upload_id: str,
+    ) -> None:
+        """Tells the observers and the log how a request ended."""
         ended = RequestEnded(
             method=method if method in _METHODS else "OTHER",
-            status=exchange.status,
+            status=status,
             code=code,
             seconds=time.monotonic() - begun,
         )
         self._services.observe(ended)
-        _log(ended, scope, exchange.request_id, upload_id or exchange.upload_id)
+        _log(ended, scope, request_id, upload_id)
 
     def _body(self, scope: Scope, receive: Receive) -> RequestBody:
         """The server's own body, if it offers one, or one over `receive`."""

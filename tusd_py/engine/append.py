@@ -58,7 +58,7 @@ async def append(services: Services, command: Append, body: Body) -> Upload:
 
 async def _append(services: Services, command: Append, body: Body) -> Upload:
     async def admit() -> None:
-        known = await services.state.load(command.upload_id)
+        known = await services.load(command.upload_id)
         decide.refuse_early(command, known, services.clock())
         services.check_room(command.content.length or 0)
 
@@ -68,7 +68,7 @@ async def _append(services: Services, command: Append, body: Body) -> Upload:
         on_contended=body.interrupt,
         admit=admit,
     ):
-        upload = await services.state.load(command.upload_id)
+        upload = await services.load(command.upload_id)
         found = decide.find(upload, command.upload_id, services.clock())
         if found.phase is Phase.FINISHING:
             found = await finish(services, found)
@@ -87,7 +87,8 @@ async def _append(services: Services, command: Append, body: Body) -> Upload:
 
 async def _take(services: Services, command: Append, body: Body, upload: Upload) -> Upload:
     """Stores the body and publishes what came of it."""
-    async with services.storage.writer(upload) as writer:
+    at_once = services.pace.is_quick(durable=False)
+    async with services.storage.writer(upload, at_once=at_once) as writer:
         plan = decide.append(command, writer.upload, services.limits, services.clock())
         services.check_room(command.content.length or 0)
         begun = plan.upload

@@ -8,7 +8,7 @@ from tusd_py.body import Body, Reason
 from tusd_py.engine.append import append
 from tusd_py.engine.finish import resume
 from tusd_py.engine.services import Services, to_the_end
-from tusd_py.engine.small import Memory, create_small, insert_small
+from tusd_py.engine.small import Memory, append_small, create_now
 from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import UploadCreated
 from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
@@ -50,14 +50,47 @@ async def create(
         TusError: See `decide.create`, `decide.check_part`, `Services.check_room` and `append`;
             `UploadExists`, and whatever the application refuses with. There is no upload then.
     """
-    upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
-    content = command.content.length if command.content is not None else None
-    services.check_room(upload.upload_length or content or 0)
-    hooks = services.hooks
-    if hooks.new_id is None and hooks.on_create is None and not upload.is_final:
+    upload = _decided(services, command)
+    if not _asks(services) and not upload.is_final:
         return await _begin(services, upload, command, body)
     work = _prepare(services, upload, command, body, request, authorize_part)
     return await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED))
+
+
+def create_at_once(services: Services, command: Create, data: bytes) -> Upload | None:
+    """As `create`, for content that is in memory, and without waiting for anything.
+
+    Returns:
+        None if that cannot be; nothing was changed then.
+
+    Raises:
+        TusError: As `create`.
+    """
+    if _asks(services) or command.concat is not None:
+        return None
+    upload = _decided(services, command)
+    if upload.phase is not Phase.RECEIVING:
+        return None
+    return create_now(services, upload, _first(upload, command), data)
+
+
+def _asks(services: Services) -> bool:
+    """Whether the application takes part in a creation."""
+    return services.hooks.new_id is not None or services.hooks.on_create is not None
+
+
+def _decided(services: Services, command: Create) -> Upload:
+    upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
+    content = command.content.length if command.content is not None else None
+    services.check_room(upload.upload_length or content or 0)
+    return upload
+
+
+def _first(upload: Upload, command: Create) -> Append | None:
+    """The append that comes along, if there is one."""
+    if command.content is None:
+        return None
+    return Append(upload_id=upload.id, upload_offset=0, content=command.content)
 
 
 async def _prepare(
@@ -76,12 +109,12 @@ async def _prepare(
 
 
 async def _begin(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
-    if command.content is not None and upload.phase is Phase.RECEIVING:
-        first = Append(upload_id=upload.id, upload_offset=0, content=command.content)
+    first = _first(upload, command)
+    if first is not None and upload.phase is Phase.RECEIVING:
         data = body.whole()
         if data is not None:
             body = Memory(data, body.trailers)
-            done = await create_small(services, upload, first, body)
+            done = await append_small(services, first, body, new=upload)
             if done is not None:
                 return done
         return await to_the_end(
@@ -97,7 +130,7 @@ async def _begin(services: Services, upload: Upload, command: Create, body: Body
 
 
 async def _insert(services: Services, upload: Upload) -> Upload:
-    upload = await insert_small(services, upload)
+    upload = await services.insert(upload)
     services.observe(UploadCreated(upload_id=upload.id))
     return upload
 
@@ -182,7 +215,7 @@ async def _with_content(services: Services, upload: Upload, first: Append, body:
     except _REFUSALS:
         # The client learns of no URL, so nobody could ever go on with it.
         async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
-            left = await services.state.load(upload.id)
+            left = await services.load(upload.id)
             if left is not None and left.is_unfinished:
                 await bury(services, left, Phase.TERMINATED)
         raise

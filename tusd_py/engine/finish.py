@@ -73,7 +73,8 @@ async def settle(services: Services, upload: Upload) -> Upload:
     """
     if upload.phase is not Phase.RECEIVING or upload.is_final:
         return upload
-    found = await services.storage.settle(upload)
+    at_once = services.pace.is_quick(durable=False)
+    found = await services.storage.settle(upload, at_once=at_once)
     is_whole = found.upload_offset == found.upload_length
     if found == upload and not is_whole:
         return upload
@@ -171,7 +172,7 @@ async def resume(services: Services, upload_id: str, *, waits: bool = True) -> U
     """
     locks, within = services.locks, services.timing.acquire_lock
     async with locks.hold(upload_id, within=within) if waits else locks.attempt(upload_id):
-        upload = await services.state.load(upload_id)
+        upload = await services.load(upload_id)
         assert upload is not None, "only what has a record is resumed"
         if upload.is_final and upload.phase is Phase.RECEIVING:
             upload = await concatenate.assemble(services, upload)

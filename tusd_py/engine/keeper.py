@@ -116,7 +116,7 @@ async def _sync_one(services: Services, upload_id: str) -> None:
 
 
 async def _sync(services: Services, upload_id: str) -> None:
-    upload = await services.state.load(upload_id)
+    upload = await services.load(upload_id)
     if upload is None or upload.phase is not Phase.RECEIVING:
         return
     if upload.synced_offset >= upload.upload_offset:

@@ -28,10 +28,10 @@ async def _query(services: Services, upload_id: str) -> Upload:
     within = services.timing.acquire_lock
 
     async def admit() -> None:
-        decide.find(await services.state.load(upload_id), upload_id, services.clock())
+        decide.find(await services.load(upload_id), upload_id, services.clock())
 
     async with services.locks.hold(upload_id, within=within, admit=admit):
-        known = await services.state.load(upload_id)
+        known = await services.load(upload_id)
         upload = decide.find(known, upload_id, services.clock())
         try:
             upload = await settle(services, upload)
@@ -62,5 +62,5 @@ async def download(services: Services, command: Download) -> Upload:
     Raises:
         TusError: See `decide.download`.
     """
-    upload = await services.state.load(command.upload_id)
+    upload = await services.load(command.upload_id)
     return decide.download(upload, command.upload_id, services.clock())

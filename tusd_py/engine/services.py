@@ -20,7 +20,7 @@ from tusd_py.locks.interface import Locks
 from tusd_py.protocol.decide import Limits
 from tusd_py.protocol.errors import ServerShutdown, StorageFull, TusError, UploadLocked
 from tusd_py.protocol.upload import Upload
-from tusd_py.state.interface import StateStore
+from tusd_py.state.interface import NotNow, StateStore
 from tusd_py.storage.interface import Storage
 
 logger = logging.getLogger("tusd_py")
@@ -271,6 +271,22 @@ class Services:
         stays = upload.is_partial or self.storage.resting_path(upload) is not None
         return self.fsync is not Fsync.NEVER and not stays
 
+    async def load(self, upload_id: str) -> Upload | None:
+        """A record, None if there is none."""
+        if self.pace.is_quick(durable=False):
+            with suppress(NotNow):
+                return self.state.load_now(upload_id)
+        return await self.state.load(upload_id)
+
+    async def insert(self, upload: Upload) -> Upload:
+        """Commits a new record; durably where every acknowledgement is to be durable."""
+        durable = self.fsync is Fsync.ALWAYS
+        return self.insert_now(upload) or await self.state.insert(upload, durable=durable)
+
+    def insert_now(self, upload: Upload) -> Upload | None:
+        """As `insert`, on the event loop; None if it is for a thread."""
+        return self._commit_now(upload, is_new=True, durable=self.fsync is Fsync.ALWAYS)
+
     async def publish(
         self,
         upload: Upload,
@@ -279,8 +295,22 @@ class Services:
         events: tuple[OutboxEvent, ...] = (),
     ) -> Upload:
         """Commits a record; durably too where every acknowledgement is to be durable."""
-        always = self.fsync is Fsync.ALWAYS
-        committed = await self.state.commit(upload, durable=durable or always, events=events)
-        if events:
-            self.wake_outbox()
+        durable = durable or self.fsync is Fsync.ALWAYS
+        if not events:
+            committed = self._commit_now(upload, is_new=False, durable=durable)
+            return committed or await self.state.commit(upload, durable=durable)
+        committed = await self.state.commit(upload, durable=durable, events=events)
+        self.wake_outbox()
+        return committed
+
+    def _commit_now(self, upload: Upload, *, is_new: bool, durable: bool) -> Upload | None:
+        """The record as it was committed on the event loop, None if that is for a thread."""
+        if not self.pace.is_quick(durable=durable):
+            return None
+        begun = time.perf_counter()
+        try:
+            committed = self.state.commit_now(upload, is_new=is_new, durable=durable)
+        except NotNow:
+            return None
+        self.pace.took(time.perf_counter() - begun, durable=durable)
         return committed

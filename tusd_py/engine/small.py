@@ -12,7 +12,9 @@ The rules:
 - Where the last byte leaves nothing to ask, to move or to assemble, that commit says `complete`.
   The bytes and their name are synced before it where that is promised, and it is durable then.
 - It is done on the event loop while the disk is quick (`services.Pace`): a hop to a thread and back
-  costs more than all of it. While the disk is not, it is done in threads.
+  costs more than all of it. While the disk is not, it is done in threads. What cannot be committed
+  there just now is taken back, and left to them as well.
+- Where nothing has to be waited for, not even a task is needed: see `append_now`.
 """
 
 import asyncio
@@ -28,7 +30,7 @@ from tusd_py.hooks.events import BytesReceived, UploadCreated, UploadFinished
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.commands import Append
-from tusd_py.protocol.errors import TusError, UploadExists, UploadLocked
+from tusd_py.protocol.errors import TusError, UploadLocked
 from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.state.interface import NotNow
 from tusd_py.storage.interface import SyncFailed
@@ -83,53 +85,83 @@ class Memory:
         return None if self.data else EndedBy.END
 
 
-async def append_small(services: Services, command: Append, body: Memory) -> Upload | None:
+def append_now(services: Services, command: Append, data: bytes) -> Upload | None:
+    """As `append`, for a body that is in memory, and without waiting for anything.
+
+    Returns:
+        None if that cannot be; nothing was changed then.
+
+    Raises:
+        StorageFailed: The locks cannot be used.
+    """
+    return _now(services, command, data, None)
+
+
+def create_now(
+    services: Services, upload: Upload, command: Append | None, data: bytes
+) -> Upload | None:
+    """As `append_now`, for an upload that has no record yet; with no `command` it has no content.
+
+    Raises:
+        TusError: The record cannot be committed.
+    """
+    # Without a file there is none that a sweeper could meet before its record, so no lock either.
+    new = services.insert_now(upload) if command is None else _now(services, command, data, upload)
+    if new is not None:
+        services.observe(UploadCreated(upload_id=new.id))
+    return new
+
+
+def _now(services: Services, command: Append, data: bytes, new: Upload | None) -> Upload | None:
+    if not services.pace.is_quick(durable=False):
+        return None
+    try:
+        with services.locks.attempt(command.upload_id):
+            found = new or services.state.load_now(command.upload_id)
+            plan = _planned(services, command, data, (), found, is_new=new is not None)
+            if plan.sync or plan.after.phase is Phase.FINISHING:
+                return None
+            done = _carried_out(services, plan, data)
+            return None if done is None else _noted(services, done, len(data))
+    except (UploadLocked, NotNow, Unusual):
+        return None
+
+
+async def append_small(
+    services: Services, command: Append, body: Memory, new: Upload | None = None
+) -> Upload | None:
     """As `append`, for a body that is in memory; None if the long way has to be gone.
+
+    Args:
+        services: What to work with.
+        command: What is asked for.
+        body: All of it.
+        new: The upload, if it has no record yet.
 
     Raises:
         StorageFailed: The record could not be committed, or its bytes not be synced.
     """
+    data = body.data
     try:
         async with services.locks.attempt(command.upload_id):
-            found = await _load(services, command.upload_id)
-            plan = _planned(services, command, body, found)
+            found = new or await services.load(command.upload_id)
+            plan = _planned(services, command, data, body.trailers, found, is_new=new is not None)
             try:
-                after = await _carry_out(services, plan, body.data, is_new=False)
+                after = _carried_out(services, plan, data)
+                if after is None:
+                    after = await to_the_end(_apart(services, plan, data), lambda: None)
             except SyncFailed:
-                await to_the_end(fall_back(services, found), lambda: None)
+                if new is None:
+                    await to_the_end(fall_back(services, plan.before), lambda: None)
                 raise
-            return await _ended(services, after, len(body.data))
+            if new is not None:
+                services.observe(UploadCreated(upload_id=after.id))
+            _noted(services, after, len(data))
+            if after.phase is Phase.FINISHING:
+                return await to_the_end(finish(services, after), lambda: None)
+            return after
     except (UploadLocked, Unusual):
         return None
-
-
-async def create_small(
-    services: Services, upload: Upload, command: Append, body: Memory
-) -> Upload | None:
-    """As `append_small`, for an upload that has no record yet."""
-    try:
-        async with services.locks.attempt(upload.id):
-            plan = _planned(services, command, body, upload)
-            after = await _carry_out(services, plan, body.data, is_new=True)
-            services.observe(UploadCreated(upload_id=upload.id))
-            return await _ended(services, after, len(body.data))
-    except (UploadLocked, Unusual):
-        return None
-
-
-async def insert_small(services: Services, upload: Upload) -> Upload:
-    """The record of a new upload, committed."""
-    durable = services.fsync is Fsync.ALWAYS
-    begun = time.perf_counter()
-    if services.pace.is_quick(durable=durable):
-        try:
-            inserted = services.state.commit_now(upload, is_new=True, durable=durable)
-        except NotNow:
-            pass
-        else:
-            services.pace.took(time.perf_counter() - begun, durable=durable)
-            return inserted
-    return await services.state.insert(upload, durable=durable)
 
 
 class _Plan(NamedTuple):
@@ -138,42 +170,39 @@ class _Plan(NamedTuple):
     Attributes:
         before: The record as it is.
         after: The record as it is to be committed, but for its placement.
+        is_new: Whether there is no record yet.
         sync: Whether the bytes must outlive a loss of power before the commit.
         durable: Whether the commit must.
     """
 
     before: Upload
     after: Upload
+    is_new: bool
     sync: bool
     durable: bool
 
 
-async def _load(services: Services, upload_id: str) -> Upload:
-    found: Upload | None
-    try:
-        if not services.pace.is_quick(durable=False):
-            raise NotNow
-        found = services.state.load_now(upload_id)
-    except NotNow:
-        found = await services.state.load(upload_id)
-    if found is None:
-        raise Unusual
-    return found
-
-
-def _planned(services: Services, command: Append, body: Memory, upload: Upload) -> _Plan:
-    if upload.phase is not Phase.RECEIVING or upload.is_final:
+def _planned(
+    services: Services,
+    command: Append,
+    data: bytes,
+    trailers: Sequence[tuple[bytes, bytes]],
+    upload: Upload | None,
+    *,
+    is_new: bool,
+) -> _Plan:
+    if upload is None or upload.phase is not Phase.RECEIVING or upload.is_final:
         raise Unusual
     try:
         plan = decide.append(command, upload, services.limits, services.clock())
-        services.check_room(len(body.data))
+        services.check_room(len(data))
     except TusError as error:
         # The record may not know yet what lies in storage.
         raise Unusual from error
-    count = len(body.data)
+    count = len(data)
     if count > plan.at_most or command.content.length not in (None, count):
         raise Unusual
-    if not _is_verified(command, body):
+    if command.content.is_verified and not _is_verified(command, data, trailers):
         raise Unusual
     begun = plan.upload
     offset = begun.upload_offset + count
@@ -191,27 +220,37 @@ def _planned(services: Services, command: Append, body: Memory, upload: Upload) 
     return _Plan(
         before=upload,
         after=after,
+        is_new=is_new,
         sync=sync,
         durable=always or (sync and (path is not None or services.moves(begun))),
     )
 
 
-async def _carry_out(services: Services, plan: _Plan, data: bytes, *, is_new: bool) -> Upload:
+def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
+    """The record after it was done on the event loop, None if it is for threads."""
     if not services.pace.is_quick(durable=plan.sync):
-        return await to_the_end(_apart(services, plan, data, is_new=is_new), lambda: None)
+        return None
     begun = time.perf_counter()
     after = _put(services, plan, data)
     try:
-        committed = services.state.commit_now(after, is_new=is_new, durable=plan.durable)
-    except (NotNow, UploadExists):
-        return await to_the_end(_commit(services, plan, after, is_new=is_new), lambda: None)
+        committed = services.state.commit_now(after, is_new=plan.is_new, durable=plan.durable)
+    except (NotNow, TusError):
+        services.storage.take_back(plan.before)
+        return None
     services.pace.took(time.perf_counter() - begun, durable=plan.sync)
     return committed
 
 
-async def _apart(services: Services, plan: _Plan, data: bytes, *, is_new: bool) -> Upload:
+async def _apart(services: Services, plan: _Plan, data: bytes) -> Upload:
     after = await asyncio.to_thread(_put_apart, services, plan, data)
-    return await _commit(services, plan, after, is_new=is_new)
+    if not plan.is_new:
+        return await services.state.commit(after, durable=plan.durable)
+    try:
+        return await services.state.insert(after, durable=plan.durable)
+    except TusError:
+        # The file was made here, under the lock, and no record knows it.
+        await services.storage.remove(after)
+        raise
 
 
 def _put_apart(services: Services, plan: _Plan, data: bytes) -> Upload:
@@ -228,36 +267,22 @@ def _put(services: Services, plan: _Plan, data: bytes) -> Upload:
     return plan.after._replace(placement=placement)
 
 
-async def _commit(services: Services, plan: _Plan, after: Upload, *, is_new: bool) -> Upload:
-    if not is_new:
-        return await services.state.commit(after, durable=plan.durable)
-    try:
-        return await services.state.insert(after, durable=plan.durable)
-    except TusError:
-        # The file was made here, under the lock, and no record knows it.
-        await services.storage.remove(after)
-        raise
-
-
 def _phase(*, last: bool, path: str | None) -> Phase:
     if not last:
         return Phase.RECEIVING
     return Phase.FINISHING if path is None else Phase.COMPLETE
 
 
-def _is_verified(command: Append, body: Memory) -> bool:
+def _is_verified(command: Append, data: bytes, trailers: Sequence[tuple[bytes, bytes]]) -> bool:
     digests = command.content.start_digests()
-    if digests is None:
-        return True
-    digests.update(body.data)
-    return command.content.refusal(digests, body.trailers) is None
+    assert digests is not None, "its checksum is to be verified"
+    digests.update(data)
+    return command.content.refusal(digests, trailers) is None
 
 
-async def _ended(services: Services, after: Upload, count: int) -> Upload:
+def _noted(services: Services, after: Upload, count: int) -> Upload:
     services.observe(BytesReceived(upload_id=after.id, count=count))
     services.note_unsynced(after)
     if after.phase is Phase.COMPLETE:
         services.observe(UploadFinished(upload_id=after.id))
-    if after.phase is Phase.FINISHING:
-        return await to_the_end(finish(services, after), lambda: None)
     return after

@@ -19,11 +19,11 @@ async def terminate(services: Services, command: Terminate) -> None:
     upload_id = command.upload_id
 
     async def admit() -> None:
-        _find(services, await services.state.load(upload_id), upload_id)
+        _find(services, await services.load(upload_id), upload_id)
 
     within = services.timing.acquire_lock
     async with services.locks.hold(upload_id, within=within, admit=admit):
-        upload = _find(services, await services.state.load(upload_id), upload_id)
+        upload = _find(services, await services.load(upload_id), upload_id)
         await bury(services, upload, Phase.TERMINATED)
 
 

@@ -1,10 +1,14 @@
 """What the engine asks of a lock."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from tusd_py.body import Reason
+
+
+class Attempt(AbstractContextManager[None], AbstractAsyncContextManager[None], Protocol):
+    """See `Locks.attempt`."""
 
 
 class Locks(Protocol):
@@ -32,8 +36,10 @@ class Locks(Protocol):
         """
         ...
 
-    def attempt(self, upload_id: str) -> AbstractAsyncContextManager[None]:
+    def attempt(self, upload_id: str) -> Attempt:
         """As `hold`, but without waiting and without asking the holder to end.
+
+        Since nothing is waited for, a plain `with` will do too.
 
         Raises:
             UploadLocked: Someone holds it.

@@ -236,6 +236,12 @@ class _Attempt:
         self._locks = locks
         self._upload_id = upload_id
 
+    def __enter__(self) -> None:
+        self._locks.begin(self._upload_id)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._locks.release(self._upload_id)
+
     async def __aenter__(self) -> None:
         self._locks.begin(self._upload_id)
 

@@ -7,7 +7,8 @@ The rules:
   `synced_offset` counts.
 - Before the first byte of an append the size is made equal to the offset: an open tail is adopted,
   a sealed one is cut.
-- Everything here blocks, so it runs in threads; a thread is always waited for.
+- Everything here blocks, so it runs in threads, which are always waited for; but what the caller
+  takes for quick is done at once.
 """
 
 import errno
@@ -18,6 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
@@ -25,8 +27,10 @@ from tusd_py.protocol.upload import Tail, Upload
 from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
 from tusd_py.storage.template import check_template, render, safe_path, with_id
-from tusd_py.storage.threads import failure_of, fdatasync, in_thread
+from tusd_py.storage.threads import failure_of, fdatasync, in_thread, translated
 from tusd_py.storage.writer import DiskFile, DiskWriter
+
+T = TypeVar("T")
 
 _COPY_AT_ONCE = 1 << 30
 _READ_AT_ONCE = 1 << 20
@@ -60,16 +64,22 @@ class DiskStorage:
     async def close(self) -> None:
         """See `Storage.close`: nothing is kept open."""
 
-    async def settle(self, upload: Upload) -> Upload:
+    async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:
         """See `Storage.settle`."""
-        return await in_thread(self._settle, upload)
+        settled, is_longer = await _done(at_once, self._look, upload)
+        if is_longer:
+            await in_thread(self._cut, settled)
+        return settled
 
     @asynccontextmanager
-    async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
+    async def writer(self, upload: Upload, *, at_once: bool = False) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
         file = DiskFile(self._layout.file(upload.id))
         try:
-            yield DiskWriter(await in_thread(self._open_for_append, upload, file), file)
+            settled, is_longer = await _done(at_once, self._open_for_append, upload, file)
+            if is_longer:
+                await in_thread(os.ftruncate, file.descriptor(), settled.upload_offset)
+            yield DiskWriter(settled, file)
         finally:
             file.release()
 
@@ -112,6 +122,15 @@ class DiskStorage:
             raise
         finally:
             os.close(descriptor)
+
+    def take_back(self, upload: Upload) -> None:
+        """See `Storage.take_back`."""
+        path = self._layout.file(upload.id)
+        with translated():
+            if upload.placement:
+                os.truncate(path, upload.upload_offset)
+            else:
+                path.unlink()
 
     def resting_path(self, upload: Upload) -> str | None:
         """See `Storage.resting_path`."""
@@ -187,39 +206,42 @@ class DiskStorage:
         """See `Storage.empty_quarantine`."""
         return await in_thread(self._layout.empty_quarantine, older_than, dry_run)
 
-    def _open_for_append(self, upload: Upload, file: DiskFile) -> Upload:
+    def _open_for_append(self, upload: Upload, file: DiskFile) -> tuple[Upload, bool]:
         # Bytes that were acknowledged must be there; only an upload without any may begin anew.
         try:
             descriptor = file.open(create=upload.upload_offset == 0)
         except FileNotFoundError as error:
             raise StoredBytesLost(upload.id) from error
-        return self._settle_file(upload, descriptor)
+        return self._look_at(upload, descriptor)
 
-    def _settle(self, upload: Upload) -> Upload:
+    def _look(self, upload: Upload) -> tuple[Upload, bool]:
         try:
             descriptor = os.open(self._layout.file(upload.id), os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
             if upload.upload_offset == 0:
-                return upload
+                return upload, False
             raise StoredBytesLost(upload.id) from error
         try:
-            return self._settle_file(upload, descriptor)
+            return self._look_at(upload, descriptor)
         finally:
             os.close(descriptor)
 
-    def _settle_file(self, upload: Upload, descriptor: int) -> Upload:
+    def _look_at(self, upload: Upload, descriptor: int) -> tuple[Upload, bool]:
+        """The record as the file bears it out, and whether the file is to be cut."""
         stat = os.fstat(descriptor)
         placement = f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
         offset = self._true_offset(upload, stat.st_size, placement)
         if stat.st_size < offset:
             raise StoredBytesLost(upload.id)
-        if stat.st_size > offset:
-            os.ftruncate(descriptor, offset)
-        return upload._replace(
+        settled = upload._replace(
             upload_offset=offset,
             synced_offset=min(upload.synced_offset, offset),
             placement=placement,
         )
+        return settled, stat.st_size > offset
+
+    def _cut(self, upload: Upload) -> None:
+        os.truncate(self._layout.file(upload.id), upload.upload_offset)
 
     def _true_offset(self, upload: Upload, size: int, placement: str) -> int:
         if not upload.placement:
@@ -336,6 +358,14 @@ class DiskStorage:
                 freed += path.stat().st_size
                 path.unlink(missing_ok=True)
         return freed
+
+
+async def _done(at_once: bool, call: Callable[..., T], *args: object) -> T:
+    """What a call comes to, here or in a thread."""
+    if not at_once:
+        return await in_thread(call, *args)
+    with translated():
+        return call(*args)
 
 
 def _placement(descriptor: int, upload: Upload) -> str | None:

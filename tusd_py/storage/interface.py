@@ -109,16 +109,22 @@ class Storage(Protocol):
         """Ends what `open` began."""
         ...
 
-    async def settle(self, upload: Upload) -> Upload:
+    async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:
         """The record as storage bears it out: see `Writer.upload`.
+
+        Args:
+            upload: The record as it was committed.
+            at_once: Whether storage may look without a thread; it cuts nothing without one.
 
         Raises:
             StoredBytesLost: Fewer bytes are there than were acknowledged.
         """
         ...
 
-    def writer(self, upload: Upload) -> AbstractAsyncContextManager[Writer]:
-        """Opens an upload for an append, settled.
+    def writer(
+        self, upload: Upload, *, at_once: bool = False
+    ) -> AbstractAsyncContextManager[Writer]:
+        """Opens an upload for an append, settled; see `settle`.
 
         Raises:
             StoredBytesLost: As `settle`.
@@ -149,6 +155,14 @@ class Storage(Protocol):
 
         Raises:
             SyncFailed: They do not; a file that was made for them is gone again.
+        """
+        ...
+
+    def take_back(self, upload: Upload) -> None:
+        """Undoes a `put` for a record that was not committed.
+
+        Args:
+            upload: As given to it; nobody else was let in since.
         """
         ...
 

@@ -115,12 +115,12 @@ class S3Storage:
         """See `Storage.close`."""
         await self._bucket.close()
 
-    async def settle(self, upload: Upload) -> Upload:
+    async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:
         """See `Storage.settle`: what is recorded is stored."""
         return upload
 
     @asynccontextmanager
-    async def writer(self, upload: Upload) -> AsyncIterator[Writer]:
+    async def writer(self, upload: Upload, *, at_once: bool = False) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
         if upload.placement:
             placement = parse_placement(upload.placement)
@@ -143,6 +143,9 @@ class S3Storage:
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """See `Storage.put`: a store is too far away for that."""
         return None
+
+    def take_back(self, upload: Upload) -> None:
+        """See `Storage.take_back`: nothing was put."""
 
     def resting_path(self, upload: Upload) -> str | None:
         """See `Storage.resting_path`: an object is made at the end."""

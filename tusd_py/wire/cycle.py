@@ -104,6 +104,7 @@ class Cycle(RequestResponseCycle):
         trailers: What comes behind the body; filled later.
         expects_continue: Whether the client waits for `100 (Continue)`.
         keep_alive: Whether the connection may go on behind the response.
+        length: Bytes of the body, None if not announced.
 
     Attributes:
         body: What was read and not received yet; a `bytearray` if it came in several pieces.
@@ -130,6 +131,7 @@ class Cycle(RequestResponseCycle):
         *,
         expects_continue: bool,
         keep_alive: bool,
+        length: int | None,
     ) -> None:
         # As in uvicorn, but for what can be looked up in the class.
         self.connection = connection
@@ -141,6 +143,7 @@ class Cycle(RequestResponseCycle):
         self.message_event = Signal()  # type: ignore[assignment]
         self.on_response = connection.on_response_complete
         self.keep_alive = keep_alive
+        self.length = length
         self.waiting_for_100_continue = expects_continue
         self.body = b""
 
@@ -263,6 +266,17 @@ class Cycle(RequestResponseCycle):
             await self._send_file(message)
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r} at this point of the response")
+
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Sends a whole response to a request that nobody has begun to serve."""
+        self.body = b""
+        try:
+            has_length = not self._is_bodiless(status)
+            length = [(b"Content-Length", b"%d" % len(body))] if has_length else []
+            self._send_head({"status": status, "headers": [*headers, *length]})
+            self._send_body(body, more=False)
+        finally:
+            self.scope = _ENDED
 
     def _invite(self) -> None:
         """Says that the client should send its body, if it waits for that."""

@@ -7,18 +7,16 @@ The rules:
 - A client that ends its side behind a whole request still gets the answer.
 - A connection that asks for nothing is closed after a while. One timer looks at that, and is not
   set anew for each request.
-- An application may say of a request (`needs_no_task(scope)`) that until it first waits it does not
-  ask which task it runs in. It is begun at once then, and gets a task only if it waits: for a small
-  upload, which does not, the task would be a tenth of the work.
+- An application may answer a request whose small body is there at once, as long as nothing is to be
+  waited for: `answer_at_once(scope, body)` gives status, headers and body of the answer, or None to
+  be called as ever. For a small upload a task, and all that serves to wait, is a third of the work.
 
 Run by uvicorn, also by itself: `uvicorn app:app --http tusd_py.wire.http:HttpProtocol`.
 """
 
 import asyncio
-import types
 import urllib.parse
 import weakref
-from collections.abc import Coroutine, Generator
 from functools import partial
 from typing import Any
 
@@ -37,6 +35,7 @@ _WHOLE_WITHIN = 0.01
 """Seconds that a small body is waited for."""
 
 _INTERIM: dict[str, Any] = {"http.response.informational": {}}
+_FAILED = 500, [(b"Content-Type", b"text/plain; charset=utf-8")], b"Internal Server Error"
 _SENDFILE: dict[str, Any] = {name: {} for name in EXTENSIONS}
 
 _WORKSHOPS: "weakref.WeakKeyDictionary[ServerState, Workshop]" = weakref.WeakKeyDictionary()
@@ -152,23 +151,26 @@ class HttpProtocol(HeadReader):
             "state": self.app_state.copy(),
         }
         self.scope = scope
-        cycle = Cycle(
+        return Cycle(
             self,
             scope,
             self._trailers,
             expects_continue=self.expect_100_continue,
             keep_alive=not is_old and self.parser.should_keep_alive(),
+            length=length,
         )
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         # What this server can do beyond the core of that specification.
-        extensions = {**_INTERIM, "tusd_py.trailers": self._trailers}
+        extensions = {**_INTERIM, "tusd_py.trailers": cycle.trailers}
         if self.scheme == "http":
             extensions.update(_SENDFILE)
             extensions["tusd_py.send"] = cycle.send
-            if length is not None:
+            if cycle.length is not None:
                 # A body of known length on a plain socket can be taken straight from it.
-                extensions["tusd_py.body"] = partial(_make_body, cycle, length, self.workshop)
-        scope["extensions"] = extensions
-        return cycle
+                extensions["tusd_py.body"] = partial(_make_body, cycle, cycle.length, self.workshop)
+        cycle.scope["extensions"] = extensions
+        super()._start_asgi_task(cycle, app)
 
     def _app(self) -> Any:
         most = self.limit_concurrency
@@ -202,21 +204,22 @@ class HttpProtocol(HeadReader):
             held[path].remove(self._start_held)
             if not held[path]:
                 del held[path]
-        needs_no_task = getattr(app, "needs_no_task", None)
-        if needs_no_task is not None and cycle.is_whole and needs_no_task(cycle.scope):
-            self._begin_at_once(cycle, app)
-        else:
+        if not (cycle.is_whole and self._is_answered_at_once(cycle, app)):
             self._start_asgi_task(cycle, app)
 
-    def _begin_at_once(self, cycle: Cycle, app: Any) -> None:
-        work = cycle.run_asgi(app)
+    def _is_answered_at_once(self, cycle: Cycle, app: Any) -> bool:
+        answer_at_once = getattr(app, "answer_at_once", None)
+        if answer_at_once is None or cycle.waiting > WHOLE or self.flow.write_paused:
+            return False
         try:
-            waits_for = work.send(None)
-        except StopIteration:
-            return
-        task = self.loop.create_task(_go_on(work, waits_for))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
+            answer = answer_at_once(cycle.scope, bytes(cycle.body))
+        except Exception:  # the root of a request
+            self.logger.exception("Exception in ASGI application")
+            answer = _FAILED
+        if answer is None:
+            return False
+        cycle.answer(*answer)
+        return True
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -267,22 +270,6 @@ class HttpProtocol(HeadReader):
         self.timeout_keep_alive_task = self.loop.call_later(
             seconds, self.timeout_keep_alive_handler
         )
-
-
-@types.coroutine
-def _go_on(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """The rest of what was begun, for a task: it waits for what that waits for."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:  # of the task, such as a cancellation
-            step = partial(work.throw, error)
-        else:
-            step = partial(work.send, value)
-        try:
-            waits_for = step()
-        except StopIteration:
-            return
 
 
 def _make_body(
