@@ -141,6 +141,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("worker-timeout", "90s", 1, "worker_timeout", 90.0),
     ("metrics-path", "/m", 1, "metrics_path", "/m"),
     ("metrics-path", "", 1, "metrics_path", None),
+    ("no-ui", "true", 1, "ui", False),
 ]
 """Flag, text, which of the three settings, its field, and its value."""
 
@@ -585,7 +586,13 @@ def _base_path(server: Served) -> None:
         assert create(server)
         assert ask(server, "POST", path, Upload_Length="1").status_code == 201
     assert ask(server, "GET", "/files/").status_code == 404
-    assert endpoint in ask(server, "GET", "/").text
+    assert "a/b/" in ask(server, "GET", "/").text
+
+
+def _no_page(server: Served) -> None:
+    assert ask(server, "GET", "/").text == (
+        "This is tusd-py. Send uploads with a tus client to /files/\n"
+    )
 
 
 def _at_the_root(server: Served) -> None:
@@ -666,6 +673,7 @@ def _log_for_programs(server: Served) -> None:
 
 
 EFFECTS: list[tuple[str, Callable[[Served], None]]] = [
+    ("--no-ui", _no_page),
     ("--max-size 1KiB", _max_size),
     ("--min-free-disk 1048576TiB", _no_room_below_the_floor),
     ("--min-free-disk 0", _any_room),

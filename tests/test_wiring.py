@@ -27,6 +27,7 @@ from tusd_py.wiring import (
     explain,
     list_uploads,
     opened,
+    page_beside,
 )
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +111,35 @@ async def test_pages_go_before_uploads_at_the_same_path(tmp_path: Path) -> None:
         await create(client, "/", 3)
         assert (await client.get("/healthz")).text == "ok\n"
         assert "tusd_uploads_created 1.0" in (await client.get("/up/metrics")).text
+
+
+@pytest.mark.parametrize(
+    ("base_path", "has_page"), [("/files", True), ("/", False), ("/ui", False)]
+)
+async def test_the_page_makes_way_for_uploads_at_its_paths(
+    tmp_path: Path, base_path: str, has_page: bool
+) -> None:
+    tus = build_app(Place(upload_dir=tmp_path), UploadSettings())
+    app = ServerApp(tus, base_path, None, ui=True)
+    async with alive(app), browser(app) as client:
+        await create(client, base_path, 3)
+        page = await client.get("/")
+        # It may be missing in a checkout where it was never built.
+        is_shown = "<html" in page.text or "not installed" in page.text
+        assert is_shown is has_page
+
+
+def test_the_page_is_announced_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tusd_py.wiring.find_page", lambda: tmp_path)
+    tcp, unix = ServerSettings(), ServerSettings(unix_sock=tmp_path / "socket")
+    assert page_beside("http://[::1]:1080/a/b/", tcp) == "http://[::1]:1080/"
+    assert page_beside("http://h:1/", tcp) is None
+    assert page_beside("http://localhost/files/", unix) is None
+    assert page_beside("http://h:1/files/", ServerSettings(ui=False)) is None
+    monkeypatch.setattr("tusd_py.wiring.find_page", lambda: None)
+    assert page_beside("http://h:1/files/", tcp) is None
 
 
 @pytest.mark.parametrize("metrics_path", [None, "/", "//"])

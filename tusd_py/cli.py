@@ -28,6 +28,7 @@ from tusd_py.wiring import (
     explain,
     list_uploads,
     opened,
+    page_beside,
     serve,
 )
 
@@ -273,6 +274,7 @@ main.add_command(upload)
     help="Kill one of several workers that does not answer for so long.",
 )
 @_flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
+@_flag("--no-ui", is_flag=True, help="No page for browsers at /.")
 @_flag(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -308,12 +310,19 @@ def serve_command(**flags: Any) -> None:
         port=flags["port"],
         unix_sock=flags["unix_sock"],
         metrics_path=flags["metrics_path"] or None,
+        ui=not flags["no_ui"],
         shutdown_timeout=flags["shutdown_timeout"],
         workers=flags["workers"],
         worker_timeout=flags["worker_timeout"],
     )
     uploads = UploadSettings(**{name: flags[name] for name in UploadSettings.__dataclass_fields__})
-    serve(place, server, uploads, lambda url: click.echo(f"tusd-py takes uploads at {url}"))
+
+    def announce(url: str) -> None:
+        click.echo(f"tusd-py takes uploads at {url}")
+        if page := page_beside(url, server):
+            click.echo(f"with a page for browsers at {page}")
+
+    serve(place, server, uploads, announce)
 
 
 @main.command()

@@ -17,6 +17,7 @@ from tusd_py.app import Settings, TusApp
 from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, build_site
+from tusd_py.asgi.ui import FILES_PATH, build_ui, find_page
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
@@ -184,16 +185,23 @@ def _build_bucket(place: Place, name: str) -> "S3Storage":
 
 
 class ServerApp:
-    """The uploads under `base_path`, and the pages beside them; those go first at their paths."""
+    """The uploads under `base_path`, and the pages beside them; those go first at their paths.
 
-    def __init__(self, tus: TusApp, base_path: str, metrics_path: str | None) -> None:
+    With `ui` there is a page for browsers, unless its own paths are those of the uploads.
+    """
+
+    def __init__(
+        self, tus: TusApp, base_path: str, metrics_path: str | None, *, ui: bool = False
+    ) -> None:
         metrics = Metrics()
         tus.add_observer(metrics.observe)
         shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
         self._tus = tus
         self._endpoint = with_slashes(base_path)
         self._pages = (HEALTH_PATH, shown_at)
-        self._site = build_site(metrics, shown_at, self._endpoint)
+        has_page = ui and _has_room_for_page(self._endpoint)
+        page = build_ui(find_page(), self._endpoint) if has_page else []
+        self._site = build_site(metrics, shown_at, self._endpoint, page)
         self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -216,6 +224,23 @@ class ServerApp:
         if not path.startswith(self._endpoint) or path in self._pages:
             return None
         return self._tus.answer_at_once(scope, data, self._endpoint)
+
+
+def _has_room_for_page(endpoint: str) -> bool:
+    return not FILES_PATH.startswith(endpoint)
+
+
+def page_beside(url: str, server: ServerSettings) -> str | None:
+    """The URL of the page for browsers, None where there is none.
+
+    Args:
+        url: Of the uploads.
+        server: Where it is listened on, and whether a page is wanted.
+    """
+    origin, endpoint = url[: url.index("/", 8)], url[url.index("/", 8) :]
+    is_reached = server.ui and server.unix_sock is None
+    has_page = is_reached and _has_room_for_page(endpoint) and find_page() is not None
+    return f"{origin}/" if has_page else None
 
 
 def serve(
@@ -245,7 +270,7 @@ def serve(
         _serve_by_workers(place, server, uploads, lambda url: announce(url + base_path))
         return
     tus = build_app(place, uploads)
-    app = ServerApp(tus, uploads.base_path, server.metrics_path)
+    app = ServerApp(tus, uploads.base_path, server.metrics_path, ui=server.ui)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(tus, app, server, lambda url: announce(url + base_path)))
 
@@ -258,7 +283,7 @@ def _serve_by_workers(
     def work(parent: Parent) -> None:
         try:
             tus = build_app(place, uploads)
-            app = ServerApp(tus, uploads.base_path, server.metrics_path)
+            app = ServerApp(tus, uploads.base_path, server.metrics_path, ui=server.ui)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(run_worker(tus, app, server, listening, parent))
         except EXPECTED as error:

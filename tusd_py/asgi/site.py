@@ -1,6 +1,6 @@
 """What a server of our own has beside the uploads: whether it is well, and its metrics."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,15 +14,18 @@ HEALTH_PATH = "/healthz"
 Page = Callable[[Request], Awaitable[Response]]
 
 
-def build_site(metrics: Metrics, metrics_path: str | None, endpoint: str) -> Starlette:
+def build_site(
+    metrics: Metrics, metrics_path: str | None, endpoint: str, ui: Sequence[Route] = ()
+) -> Starlette:
     """The pages beside the uploads.
 
     Args:
         metrics: What `metrics_path` shows.
         metrics_path: Such as `/metrics`, None for none.
-        endpoint: The path of the uploads, for whoever looks at `/`.
+        endpoint: The path of the uploads, for whoever looks at `/` where there is no page.
+        ui: The page, and what belongs to it.
     """
-    routes = [Route(HEALTH_PATH, _always("ok\n")), Route("/", _always(_hint(endpoint)))]
+    routes = [Route(HEALTH_PATH, _always("ok\n")), *ui, Route("/", _always(_hint(endpoint)))]
     if metrics_path is not None:
         routes.insert(0, Route(metrics_path, _metrics(metrics)))
     return Starlette(routes=routes)

@@ -43,6 +43,7 @@ class ServerSettings:
         port: 0 for a free one.
         unix_sock: Listen on this socket instead, None for TCP.
         metrics_path: None for no metrics.
+        ui: Whether there is a page for browsers.
         shutdown_timeout: Seconds from SIGTERM to the end.
         workers: Processes that serve; more than one have a parent, which keeps them running.
         worker_timeout: Seconds after which one of several that does not answer is killed.
@@ -52,6 +53,7 @@ class ServerSettings:
     port: int = 1080
     unix_sock: Path | None = None
     metrics_path: str | None = "/metrics"
+    ui: bool = True
     shutdown_timeout: float = 10.0
     workers: int = 1
     worker_timeout: float = 30.0
