@@ -1,0 +1,103 @@
+/**
+ * What went wrong, and whether it is worth another try.
+ *
+ * The rules:
+ * - What passes by itself is tried again for as long as the page is open: no network, a server that
+ *   restarts, a full disk.
+ * - A chunk that arrived wrong (460) is sent again, some times.
+ * - What the server will say again is not asked again: it is told, with what to do about it.
+ */
+
+import { DetailedError } from "tus-js-client";
+import { NotHashed, Unreadable } from "./wire/hash.ts";
+import type { WatchedResponse } from "./wire/stack.ts";
+import type { Words } from "./words/index.ts";
+
+/** Seconds between tries, until a day is over; progress begins them anew. */
+export const RETRY_DELAYS = [0.5, 1, 2, 4, 8, ...Array<number>(8640).fill(10)].map(
+  (seconds) => seconds * 1000,
+);
+
+const NO_ANSWER = 0;
+const NOT_SENT = -1;
+const ALWAYS = Number.POSITIVE_INFINITY;
+
+const TRIES: Record<number, number> = {
+  [NO_ANSWER]: ALWAYS,
+  409: 10,
+  423: 60,
+  429: ALWAYS,
+  460: 8,
+  500: 8,
+  502: ALWAYS,
+  503: ALWAYS,
+  504: ALWAYS,
+  507: ALWAYS,
+};
+
+export interface Failure {
+  /** As the server said it, 0 if it did not answer, -1 if nothing was sent. */
+  status: number;
+  isUnreadable: boolean;
+  /** The server's own sentence, if it was one; of what was not sent, why. */
+  said: string;
+}
+
+export function failureOf(told: Error): Failure {
+  // Uppy wraps what got no answer.
+  const error = told.cause instanceof DetailedError ? told.cause : told;
+  if (!(error instanceof DetailedError)) {
+    return { status: NOT_SENT, isUnreadable: error instanceof Unreadable, said: error.message };
+  }
+  const { originalResponse: response, causingError: cause } = error;
+  if (cause instanceof NotHashed) {
+    return { status: NOT_SENT, isUnreadable: false, said: cause.message };
+  }
+  return {
+    status: response ? (response as WatchedResponse).status : NO_ANSWER,
+    isUnreadable: cause instanceof Unreadable,
+    said: response ? sentenceOf(response as WatchedResponse) : "",
+  };
+}
+
+export function isWorthAnotherTry(failure: Failure, tries: number): boolean {
+  return !failure.isUnreadable && tries < (TRIES[failure.status] ?? 0);
+}
+
+export function explain(failure: Failure, words: Words): string {
+  if (failure.isUnreadable) return words.errorUnreadable;
+  switch (failure.status) {
+    case NOT_SENT:
+      return words.errorHere(failure.said);
+    case NO_ANSWER:
+    case 502:
+    case 504:
+      return words.errorNetwork;
+    case 401:
+    case 403:
+      return words.errorAuthority;
+    case 404:
+    case 410:
+      return words.errorGone;
+    case 413:
+      return failure.said ? words.errorTooLarge : words.errorProxyTooLarge;
+    case 409:
+    case 423:
+    case 429:
+    case 503:
+      return words.errorBusy;
+    case 460:
+      return words.errorDamaged;
+    case 507:
+      return words.errorFull;
+    default:
+      return failure.status >= 500
+        ? words.errorServer(failure.status)
+        : words.errorRefused(failure.status, failure.said);
+  }
+}
+
+/** The server answers with `CODE: a sentence`; a proxy with a page of its own. */
+function sentenceOf(response: WatchedResponse): string {
+  return /^ERR_[A-Z_]+: (.+)$/m.exec(response.getBody())?.[1] ?? "";
+}

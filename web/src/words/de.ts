@@ -1,0 +1,124 @@
+/** What the page says, in German. */
+
+import type { Words } from "./en.ts";
+
+export const de: Words = {
+  locale: "de",
+  title: "Dateien hochladen",
+  intro:
+    "Dateien oder Ordner irgendwo auf diese Seite ziehen. Was abbricht, geht dort weiter, wo es war.",
+  language: "Sprache",
+  help: "Hilfe",
+  close: "Schließen",
+  source: "tusd-py",
+
+  settings: "Einstellungen",
+  chunks: "Größe einer Anfrage",
+  chunksOne: "Die ganze Datei",
+  chunksAuto: "Stücke nach Bedarf",
+  chunksFixed: (size) => `Stücke von ${size}`,
+  chunksSay:
+    "Stücke helfen bei Proxys, die Anfragen begrenzen, und bei Leitungen, die Daten beschädigen: " +
+    "jedes hat eine Prüfsumme.",
+  parallel: "Teile gleichzeitig",
+  parallelSay: (size) => `Einer Datei über ${size}. Hilft auf schnellen, weiten Leitungen.`,
+  checksum: "Prüfsumme jedes Stücks",
+  checksumNone: "Keine",
+  checksumSay: "Ein Stück, das falsch ankommt, wird von selbst noch einmal gesendet.",
+  begin: "Beginnen, sobald eine Datei gewählt ist",
+  beginSay: "Sonst bleibt Zeit, Bilder zu bearbeiten und alles anzusehen.",
+
+  parts: "Stücke",
+  partsNothing: "Nichts ist unterwegs.",
+  partsStored: "war schon dort",
+  partsAcknowledged: "bestätigt",
+  partsInFlight: "unterwegs",
+  partsMissing: "noch hier",
+  partsLine: (acknowledged, stored, flying, size) =>
+    `${acknowledged} bestätigt, ${stored} schon dort, ${flying} unterwegs, von ${size}`,
+  partsRequests: (count, chunk) =>
+    `${count} ${count === 1 ? "Anfrage" : "Anfragen"} beantwortet; ${chunk}`,
+  partsNow: (size) => `Stücke jetzt von ${size}`,
+  partsWhole: "keine Stücke",
+  partsAgain: (count, at) =>
+    count === 1 ? `einmal wiederholt, bei ${at}` : `${count}-mal wiederholt, zuletzt bei ${at}`,
+
+  history: "Was dieser Browser hochgeladen hat",
+  historyNothing: "Noch nichts.",
+  historyFinished: "fertig",
+  historyUnderWay: "unfertig",
+  historyGone: "nicht mehr auf dem Server",
+  historyExpires: (when) => `bleibt bis ${when}`,
+  historyGoOn: "Dieselbe Datei noch einmal wählen, um fortzufahren.",
+  historyForget: "Aus der Liste nehmen",
+  historyDelete: "Auf dem Server löschen",
+  historyDeleteSure: (name) =>
+    `${name} auf dem Server löschen? Das lässt sich nicht rückgängig machen.`,
+  namedButton: (button, name) => `${button}: ${name}`,
+  cancel: "Abbrechen",
+  name: "Name",
+  size: "Größe",
+  state: "Zustand",
+  when: "Wann",
+  actions: "Aktionen",
+
+  offline: "Das Netz ist weg. Die Uploads gehen von selbst weiter, wenn es wieder da ist.",
+  online: "Das Netz ist wieder da.",
+  problems: "Meldungen",
+  alreadyThere: (name) => `${name} ist schon auf dem Server; nichts wurde noch einmal gesendet.`,
+  begunAgain: (name) =>
+    `Der Server hatte den Anfang von ${name} nicht mehr (vielleicht abgelaufen); ` +
+    "die Datei wird neu gesendet.",
+  trying: "Es wird von selbst wieder versucht.",
+  restored: "Abgebrochene Uploads gehen weiter.",
+  chooseAgain: (name) =>
+    `${name} bitte noch einmal wählen: Die Datei war zu groß, um sie über einen Neustart zu behalten.`,
+
+  errorNetwork: "Der Server antwortet nicht. Bitte das Netz prüfen, und ob der Server läuft.",
+  errorUnreadable:
+    "Die Datei ist nicht mehr lesbar: Sie wurde geändert, verschoben oder entfernt. " +
+    "Bitte noch einmal wählen.",
+  errorDamaged:
+    "Ein Stück kam jedes Mal beschädigt an. Etwas zwischen hier und dem Server verändert Daten; " +
+    "bitte ein anderes Netz versuchen, oder Stücke anderer Größe.",
+  errorAuthority:
+    "Der Server erlaubt das nicht. Bitte neu anmelden, oder den Betreiber um Zugang bitten.",
+  errorTooLarge:
+    "Die Datei ist größer, als der Server annimmt. Bitte den Betreiber fragen, oder weniger senden.",
+  errorProxyTooLarge:
+    "Ein Server auf dem Weg nimmt nicht so viel auf einmal an. In den Einstellungen Stücke wählen, " +
+    "dann wiederholen.",
+  errorGone: "Der Server hat diesen Upload nicht mehr. Wiederholen sendet ihn von vorn.",
+  errorFull:
+    "Die Festplatte des Servers ist voll. Was ankam, bleibt; bitte dem Betreiber Bescheid geben.",
+  errorBusy: "Der Server ist mit diesem oder mit anderen Uploads beschäftigt.",
+  errorServer: (status) =>
+    `Der Server hatte einen eigenen Fehler (${status}). Was ankam, bleibt; später wiederholen.`,
+  errorRefused: (status, said) =>
+    `Der Server hat die Datei abgelehnt (${status})${said ? `: ${said}` : "."}`,
+  errorHere: (says) => `In dieser Seite ging etwas schief: ${says}. Bitte neu laden; es geht weiter.`,
+  errorPrefix: (name, says) => `${name}: ${says}`,
+  endpointMissing: "Dieser Uploader hat kein Ziel: Das Attribut „endpoint“ fehlt.",
+
+  helpTitle: "Was diese Seite kann",
+  helpLines: [
+    ["Senden", "Dateien oder Ordner ziehen, einfügen, auswählen, oder ein Foto aufnehmen."],
+    ["Anhalten und fortsetzen", "Jede Datei hat dafür einen Knopf, die Leiste unten einen für alle."],
+    [
+      "Nach Neuladen oder Absturz",
+      "Die Seite im selben Browser wieder öffnen: Uploads gehen von dem Byte weiter, wo sie waren. " +
+        "Dateien über 512 MB bitte noch einmal wählen; auch sie gehen dort weiter.",
+    ],
+    ["Ohne Netz", "Uploads warten und gehen von selbst weiter."],
+    ["Abbrechen", "Das Kreuz an einer Datei entfernt sie, auch was der Server davon hat."],
+    [
+      "Stücke und Prüfsummen",
+      "Jedes Stück wird geprüft, wenn es ankommt, und noch einmal gesendet, wenn es beschädigt war.",
+    ],
+    ["Mit der Tastatur", "Tab geht von Knopf zu Knopf, Enter drückt, Escape schließt."],
+    [
+      "Was hier bleibt",
+      "Die Liste der Uploads und die Einstellungen bleiben in diesem Browser, sonst nirgends.",
+    ],
+  ],
+};
