@@ -1,0 +1,1 @@
+"""The page, in a browser, against the real server; needs Chromium and the built page."""

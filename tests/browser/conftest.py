@@ -1,0 +1,170 @@
+"""A browser, a page that may do nothing wrong, and files to send."""
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserType, Page, Playwright, sync_playwright
+
+from tests.browser.page import UploadPage
+from tests.browser.proxy import DamagingProxy
+from tests.serving import Served, serving
+from tusd_py.asgi.ui import find_page
+
+MIB = 1 << 20
+SHOTS = Path(__file__).parent / "shots"
+VIOLATIONS = """
+    globalThis.violations = [];
+    addEventListener("securitypolicyviolation", (event) =>
+        violations.push(`${event.effectiveDirective} ${event.blockedURI}`));
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--large-upload", action="store_true", help="send 200 MB where 60 are sent")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The program."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("no browser to test the page in: install chromium")
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The page; it is built with the package, see `web/build.py`."""
+    folder = find_page()
+    if folder is None:
+        pytest.skip("the page is not built: pip install -e . where npm's registry can be reached")
+    return folder
+
+
+class Steering:
+    """Playwright, whose event loop counts as running only while a test uses it.
+
+    It is one that is left in the middle between calls; to asyncio it would run on for the whole
+    session, and refuse every other test its own.
+    """
+
+    def __init__(self, playwright: Playwright) -> None:
+        self.chromium = playwright.chromium
+        self._loop = asyncio.get_running_loop()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        asyncio._set_running_loop(self._loop)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(None)
+
+
+@pytest.fixture(scope="session")
+def steering() -> Iterator[Steering]:
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+    with sync_playwright() as playwright:
+        steering = Steering(playwright)
+        asyncio._set_running_loop(None)
+        yield steering
+        asyncio._set_running_loop(steering._loop)
+
+
+@pytest.fixture(scope="session")
+def browser(steering: Steering, chromium: str, built: Path) -> Iterator[Browser]:
+    """One for all tests of this process; each has a profile of its own in it."""
+    with steering():
+        browser = steering.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    yield browser
+    with steering():
+        browser.close()
+
+
+@pytest.fixture
+def driver(steering: Steering) -> Iterator[BrowserType]:
+    """To start or to find another browser with."""
+    with steering():
+        yield steering.chromium
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One with its defaults for the tests of a module that leave it running."""
+    with serving(tmp_path_factory.mktemp("server") / "uploads") as served:
+        yield served
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Served]:
+    with serving(tmp_path / "uploads") as served:
+        yield served
+
+
+@pytest.fixture
+def proxy(own_server: Served) -> Iterator[DamagingProxy]:
+    """Stands before `own_server`, and counts."""
+    with DamagingProxy(own_server.port) as damaging:
+        yield damaging
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """Makes files of a given size (bytes); no two of them are alike."""
+
+    def make(size: int, name: str = "film.bin") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random.Random(f"{name} {size}").randbytes(size))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def large(make_file: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
+    """What is broken off in the middle."""
+    megabytes = 200 if request.config.getoption("--large-upload") else 60
+    return make_file(megabytes * 1_000_000)
+
+
+Open = Callable[..., UploadPage]
+
+
+@contextlib.contextmanager
+def well_behaved(page: Page) -> Iterator[None]:
+    """A page that asks no other host, breaks no rule of its policy, and has no error of its own."""
+    hosts: set[str] = set()
+    errors: list[str] = []
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname or ""))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.add_init_script(VIOLATIONS)
+    yield
+    assert hosts - {""} == {"127.0.0.1"}  # blob: has none
+    assert errors == []
+    assert page.evaluate("globalThis.violations") == []
+
+
+@pytest.fixture
+def open_page(steering: Steering, browser: Browser) -> Iterator[Open]:
+    """Opens the page in a profile of its own; options are those of a context."""
+    with steering(), contextlib.ExitStack() as stack:
+
+        def open_at(url: str, **options: Any) -> UploadPage:
+            context = browser.new_context(locale="en-GB", **options)
+            stack.callback(context.close)
+            page = context.new_page()
+            stack.enter_context(well_behaved(page))
+            shown = UploadPage(page, SHOTS)
+            shown.open(url)
+            return shown
+
+        yield open_at

@@ -1,0 +1,239 @@
+"""What a user can do on the page of `tusd-py serve`, and what breaks off in the middle of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import MIB, Open
+from tests.browser.page import AXE, has_stored, is_same, list_uploads, page_url, statuses
+from tests.browser.proxy import DamagingProxy
+from tests.serving import Served, eventually, serving
+
+HEADS = 200_000
+"""Bytes that all requests of a test may have besides those of its files."""
+
+MakeFile = Callable[..., Path]
+
+
+def test_four_files_are_dropped_at_once(
+    server: Served, open_page: Open, make_file: MakeFile
+) -> None:
+    names = [f"film {number} ü.bin" for number in range(4)]
+    files = [make_file(3 * MIB + number, name) for number, name in enumerate(names)]
+    shown = open_page(page_url(server.url))
+    shown.shoot("empty")
+    shown.drop(*files)
+    shown.finishes(*names)
+    shown.shoot("four finished")
+    for name, file in zip(names, files, strict=True):
+        assert is_same(shown.downloads(name), file)
+    shown.reload()
+    shown.finishes(*names)
+
+
+def test_a_folder_is_dropped(server: Served, open_page: Open, make_file: MakeFile) -> None:
+    top = make_file(1000, "folder/one.bin")
+    below = make_file(2000, "folder/deeper/two.bin")
+    shown = open_page(page_url(server.url))
+    shown.drop(top.parent)
+    shown.finishes("one.bin", "two.bin")
+    assert is_same(shown.downloads("two.bin"), below)
+
+
+def test_paused_and_resumed(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    shown.unfolds("Chunks")
+    proxy.hold_after(20 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    shown.sees("in flight, of")
+    shown.shoot("uploading")
+    shown.press("Pause")
+    proxy.lose()
+    eventually("not stored", lambda: has_stored(own_server, 20 * MIB - HEADS))
+    shown.press("Resume")
+    shown.finishes(large.name)
+    shown.shoot("resumed")
+    assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
+    assert is_same(shown.downloads(large.name), large)
+
+
+def test_reloaded_in_the_middle(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    url = page_url(proxy.url(own_server.url))
+    shown = open_page(url)
+    proxy.hold_after(20 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    shown.keeps_files(1)
+    shown.page.goto("about:blank")
+    proxy.lose()
+    eventually("not stored", lambda: has_stored(own_server, 20 * MIB - HEADS))
+    shown.open(url)
+    shown.finishes(large.name)
+    shown.shoot("after a reload")
+    assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
+    assert is_same(shown.downloads(large.name), large)
+
+
+def test_the_server_is_killed_in_the_middle(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    proxy.hold_after(20 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    own_server.kill()
+    proxy.release()
+    shown.sees("The server does not answer")
+    shown.shoot("server killed")
+    own_server.start()
+    shown.finishes(large.name)
+    assert is_same(shown.downloads(large.name), large)
+    assert len(list_uploads(own_server)) == 1, "it began anew"
+
+
+def test_offline_and_back(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    proxy.hold_after(20 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    shown.page.context.set_offline(True)
+    shown.sees("The network is gone")
+    shown.shoot("offline")
+    proxy.lose()
+    shown.page.context.set_offline(False)
+    shown.finishes(large.name)
+    assert is_same(shown.downloads(large.name), large)
+
+
+def test_a_file_that_is_too_large(tmp_path: Path, open_page: Open, make_file: MakeFile) -> None:
+    with serving(tmp_path / "uploads", "--max-size", "1MB") as served:
+        shown = open_page(page_url(served.url))
+        created = statuses(shown.page, "POST")
+        shown.choose(make_file(2_000_000))
+        shown.sees("exceeds maximum allowed size")
+        shown.shoot("too large")
+        assert created == []
+
+
+def test_cancelled_it_is_gone_from_the_server(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    proxy.hold_after(20 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    assert len(list_uploads(own_server)) == 1
+    shown.press("Remove file")
+    proxy.lose()
+    eventually("it is still there", lambda: not list_uploads(own_server))
+    shown.sees("None yet.")
+
+
+def test_parts_in_parallel(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    shown.sets("Parts at the same time", "4")
+    shown.unfolds("Chunks")
+    created = statuses(shown.page, "POST")
+    proxy.hold_after(30 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    shown.sees("in flight, of")
+    shown.shoot("in parallel")
+    proxy.release()
+    shown.finishes(large.name)
+    assert created == [201] * 5, "four parts, and what they make"
+    assert is_same(shown.downloads(large.name), large)
+
+
+def test_parts_are_cancelled(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    """They have no URL in common that Uppy could delete."""
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    shown.sets("Parts at the same time", "4")
+    proxy.hold_after(30 * MIB)
+    shown.choose(large)
+    assert proxy.held.wait(20)
+    eventually("four parts", lambda: len(list_uploads(own_server)) == 4)
+    shown.press("Remove file")
+    proxy.lose()
+    eventually("some parts are still there", lambda: not list_uploads(own_server))
+
+
+def test_the_same_file_is_recognised(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    shown.choose(large)
+    shown.finishes(large.name)
+    shown.reload()
+    before = proxy.passed
+    shown.choose(large)
+    shown.sees("is on the server already")
+    shown.shoot("the same file again")
+    shown.finishes(large.name)
+    assert proxy.passed < before + HEADS
+    assert len(list_uploads(own_server)) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
+def test_a_damaged_chunk_is_sent_again(
+    own_server: Served, proxy: DamagingProxy, open_page: Open, make_file: MakeFile, algorithm: str
+) -> None:
+    file = make_file(20_000_000)
+    shown = open_page(page_url(proxy.url(own_server.url)))
+    shown.sets("Checksum of each chunk", algorithm)
+    shown.sets("Size of a request", "auto")
+    shown.unfolds("Chunks")
+    patched = statuses(shown.page, "PATCH")
+    proxy.damage_after(8_000_000)
+    shown.choose(file)
+    shown.finishes(file.name)
+    shown.sees("sent again once")
+    shown.shoot(f"damaged {algorithm}")
+    assert patched.count(460) == 1
+    assert set(patched) == {204, 460}
+    assert is_same(shown.downloads(file.name), file)
+
+
+def test_nothing_keeps_anybody_out(server: Served, open_page: Open, make_file: MakeFile) -> None:
+    """As far as a program can tell: names, contrast, roles, order."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: run npm ci in web/")
+    for scheme in ("light", "dark"):
+        shown = open_page(page_url(server.url), color_scheme=scheme, reduced_motion="reduce")
+        assert shown.complaints_of_axe() == []
+        shown.sets("Size of a request", "auto")
+        shown.unfolds("Chunks")
+        shown.choose(make_file(2_000_000, f"{scheme}.bin"))
+        shown.finishes(f"{scheme}.bin")
+        assert shown.complaints_of_axe() == []
+        shown.shoot(f"everything unfolded, {scheme}")
+        shown.press("Help")
+        assert shown.complaints_of_axe() == []
+        shown.shoot(f"help, {scheme}")
+
+
+def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFile) -> None:
+    shown = open_page(page_url(server.url), viewport={"width": 360, "height": 740}, has_touch=True)
+    shown.page.get_by_label("Language").select_option("de")
+    shown.sees("Dateien hochladen")
+    shown.choose(make_file(2_000_000, "ein Film mit einem recht langen Namen.bin"))
+    shown.sees("fertig")
+    for title in ("Einstellungen", "Stücke"):
+        shown.unfolds(title)
+    shown.shoot("phone, German")
+    assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    assert shown.page.evaluate("document.documentElement.lang") == "de"
+    shown.reload()
+    shown.sees("Dateien hochladen")
