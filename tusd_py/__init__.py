@@ -16,6 +16,7 @@ from tusd_py.hooks.interface import (
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import Rejected as Reject
 from tusd_py.protocol.errors import TusError, UploadNotFinished, UploadNotFound
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.upload import Phase, Reply
 from tusd_py.state.filesystem import NetworkFileSystem
 from tusd_py.state.sqlite import NewerDatabase
@@ -33,6 +34,7 @@ __all__ = [
     "EndedUpload",
     "FinishedUpload",
     "Fsync",
+    "Grant",
     "HttpSettings",
     "InvalidTemplate",
     "NetworkFileSystem",

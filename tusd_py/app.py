@@ -29,7 +29,7 @@ from tusd_py.engine.services import Fsync, Services, Timing
 from tusd_py.engine.sweep import SweepReport, recover, sweep
 from tusd_py.hooks.events import Observed
 from tusd_py.hooks.interface import (
-    Access,
+    Authorize,
     Changes,
     EndedUpload,
     FinishedUpload,
@@ -108,7 +108,7 @@ class TusApp:
         expire_after: float | None = 86_400.0,
         fsync: Fsync | str = Fsync.COMPLETE,
         settings: Settings | None = None,
-        authorize: Callable[[Access], Awaitable[None]] | None = None,
+        authorize: Authorize | None = None,
         new_id: Callable[[NewUpload], Awaitable[str]] | None = None,
         on_create: Callable[[NewUpload], Awaitable[Changes | None]] | None = None,
         on_progress: Callable[[Progress], Awaitable[None]] | None = None,

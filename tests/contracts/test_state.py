@@ -120,6 +120,7 @@ EVERYTHING = Upload(
     path="files/in/film.mp4",
     released=True,
     reply=Reply(status=422, headers={"X-Reason": "a virus"}, body="no"),
+    principal="alice",
 )
 
 

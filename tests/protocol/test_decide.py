@@ -25,6 +25,7 @@ from tusd_py.protocol.errors import (
     UploadNotFound,
     UploadTooLarge,
 )
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload
 
 LIMITS = Limits(max_size=1000, expire_after=60)
@@ -212,6 +213,48 @@ def test_an_append_without_hope_is_refused_without_the_lock(
 ) -> None:
     with pytest.raises(error):
         decide.refuse_early(command, upload, NOW)
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        *[gone for gone, _ in GONE if gone is not None],
+        *[UPLOAD, COMPLETE, FINAL, FINAL._replace(phase=Phase.FAILED, reply=Reply(status=410))],
+    ],
+)
+def test_what_is_anothers_is_not_there(upload: Upload) -> None:
+    """Whatever it is, and whatever became of it, is told to nobody else."""
+    hers, bob = upload._replace(principal="alice"), Grant(principal="bob")
+    for ask in (
+        lambda: decide.find(hers, "a", NOW, bob),
+        lambda: decide.refuse_early(patch(0, 1)._replace(grant=bob), hers, NOW),
+        lambda: decide.append(patch(0, 1)._replace(grant=bob), hers, LIMITS, NOW),
+        lambda: decide.download(hers, "a", NOW, bob),
+    ):
+        with pytest.raises(UploadNotFound):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("grant", "owner", "reaches"),
+    [
+        (Grant(principal="alice"), "alice", True),
+        (Grant(principal="alice"), "Alice", False),
+        (Grant(principal="alice"), None, True),
+        (Grant(), "alice", False),
+        (Grant(), None, True),
+        (Grant(has_all=True), "alice", True),
+    ],
+)
+def test_whom_an_upload_is_there_for(grant: Grant, owner: str | None, reaches: bool) -> None:
+    assert grant.reaches(owner) is reaches
+
+
+@pytest.mark.parametrize(
+    ("ours", "granted", "most"), [(None, 5, 5), (9, 5, 5), (5, 9, 5), (9, None, 9), (5, 0, 0)]
+)
+def test_a_grant_never_widens_a_limit(ours: int | None, granted: int | None, most: int) -> None:
+    assert Limits(max_size=ours).narrowed(Grant(max_size=granted)).max_size == most
 
 
 def test_an_append_with_hope_goes_on_to_the_lock() -> None:

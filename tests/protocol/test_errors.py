@@ -27,6 +27,8 @@ ALL: list[TusError] = [
     errors.UnsupportedAlgorithm(WEIRD, "sha1"),
     errors.InvalidPart(WEIRD, "does not exist"),
     errors.MethodNotAllowed(WEIRD, "POST"),
+    errors.NotAuthenticated("send a token", "Bearer"),
+    errors.NotAllowed("this URL is for downloads"),
     errors.UploadNotFound(WEIRD),
     errors.UploadGone("a", "has expired"),
     errors.UploadNotFinished("a", 5, 100),

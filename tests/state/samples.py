@@ -60,5 +60,6 @@ UPLOADS = st.builds(
         headers=st.dictionaries(TEXT, TEXT, max_size=3),
         body=TEXT,
     ),
+    principal=st.none() | TEXT,
 )
 """Any record, but for the parts of a final one: those must be there."""

@@ -16,6 +16,7 @@ from typing import Any
 from tusd_py.asgi.body import Receive, RequestBody
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import Header, TusError
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response, build_error
 
@@ -44,6 +45,7 @@ class Exchange:
     Attributes:
         extra: Headers that go on any answer.
         status: Of the answer, 0 before there is one.
+        grant: What the request was let in with, None before that, or where nobody is asked.
         receive: For what else serves this request, such as a file response.
         upload_id: For the log, where the URL does not have it.
     """
@@ -62,6 +64,7 @@ class Exchange:
         self.extra: tuple[Header, ...] = ()
         self.status = 0
         self.upload_id = ""
+        self.grant: Grant | None = None
         self.receive = receive
         self._send = send
         self._body = body

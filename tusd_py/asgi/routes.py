@@ -7,7 +7,8 @@ import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,18 +16,19 @@ import anyio
 from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.download import send_file
 from tusd_py.asgi.responding import Exchange, raw
-from tusd_py.engine.append import append
+from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.create import create, create_at_once
 from tusd_py.engine.query import download, query
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
 from tusd_py.hooks.events import RequestEnded
-from tusd_py.hooks.interface import Access, RequestInfo
+from tusd_py.hooks.interface import Access, Authorize, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
 from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
 from tusd_py.protocol.errors import Header, ServerShutdown, TusError, UploadLocked, UploadNotFound
 from tusd_py.protocol.forwarded import parse_origin
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus1 import Capabilities, Request, Response
 from tusd_py.protocol.upload import GONE
@@ -179,7 +181,7 @@ class TusRoutes:
         except TusError as error:
             code = error.code
             if method == "PATCH" and upload_id is not None:
-                exchange.extra += await self._expires(upload_id)
+                exchange.extra += await self._expires(upload_id, exchange.grant)
             await exchange.refuse(error, is_head=method == "HEAD")
         except Exception:  # the root of a request
             logger.exception("request %s failed", exchange.request_id)
@@ -246,15 +248,20 @@ class TusRoutes:
             await exchange.respond(answer._replace(headers=answer.headers + preflight))
             return
         info = self._describe(scope, method, request.headers)
-        if self._services.hooks.authorize is not None:
-            await self._authorize(_verb(command), request.upload_id, info)
+        authorize, confirm = self._services.hooks.authorize, None
+        if authorize is not None:
+            access = Access(verb=_verb(command), upload_id=request.upload_id, request=info)
+            exchange.grant = await _ask(authorize, access)
+            command = _granted(command, exchange.grant)
+            confirm = partial(_ask, authorize, access)
         if isinstance(command, commands.Download):
             upload = await download(self._services, command)
             await send_file(self._services.storage, upload, request.headers, exchange)
             return
         if self._services.is_ending:
             raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()
-        await exchange.respond(await self._carry_out(command, body, info, scope, request, exchange))
+        outcome = self._carry_out(command, body, info, scope, request, exchange, confirm)
+        await exchange.respond(await outcome)
 
     async def _carry_out(
         self,
@@ -264,10 +271,11 @@ class TusRoutes:
         scope: Scope,
         request: Request,
         exchange: Exchange,
+        confirm: Confirm | None,
     ) -> Response:
         services = self._services
         if isinstance(command, commands.Append):
-            return tus1.build_appended(await append(services, command, body))
+            return tus1.build_appended(await append(services, command, body, confirm))
         if isinstance(command, commands.Query):
             return tus1.build_found(await to_the_end(query(services, command), lambda: None))
         if isinstance(command, commands.Terminate):
@@ -275,11 +283,16 @@ class TusRoutes:
             return tus1.build_terminated()
 
         async def authorize_part(upload_id: str) -> None:
-            await self._authorize("concatenate", upload_id, info)
+            if services.hooks.authorize is not None:
+                access = Access(verb="concatenate", upload_id=upload_id, request=info)
+                await _ask(services.hooks.authorize, access)
 
-        upload = await create(services, command, body, info, authorize_part)
+        upload = await create(services, command, body, info, authorize_part, confirm)
         exchange.upload_id = upload.id
-        return tus1.build_created(upload, self._location(scope, request, upload.id))
+        location = self._location(scope, request, upload.id)
+        if command.grant is not None and command.grant.query_for is not None:
+            location += "?" + command.grant.query_for(upload.id)
+        return tus1.build_created(upload, location)
 
     def _location(self, scope: Scope, request: Request, upload_id: str) -> str:
         host, port = scope.get("server") or ("localhost", None)
@@ -300,24 +313,44 @@ class TusRoutes:
         return RequestInfo(
             method=method,
             path=scope["path"],
+            query=scope.get("query_string", b"").decode("latin-1"),
             headers=headers.as_mapping(),
             client=client[0] if client else "",
         )
 
-    async def _expires(self, upload_id: str) -> tuple[Header, ...]:
+    async def _expires(self, upload_id: str, grant: Grant | None) -> tuple[Header, ...]:
         """What also the refusal of an append tells, if it can be known just now."""
+        if grant is None and self._services.hooks.authorize is not None:
+            return ()
         try:
             upload = await self._services.state.load(upload_id)
         except TusError:
             return ()
-        if upload is None or upload.has_expired(self._services.clock()) or upload.phase in GONE:
+        if upload is None or (grant is not None and not grant.reaches(upload.principal)):
+            return ()
+        if upload.has_expired(self._services.clock()) or upload.phase in GONE:
             return ()
         return tus1.build_expires(upload)
 
-    async def _authorize(self, verb: str, upload_id: str | None, info: RequestInfo) -> None:
-        if self._services.hooks.authorize is not None:
-            access = Access(verb=verb, upload_id=upload_id, request=info)
-            await self._services.hooks.authorize(access)
+
+async def _ask(authorize: Authorize, access: Access) -> Grant:
+    """What whoever asks is let in with."""
+    found = await authorize(access)
+    if isinstance(found, Grant):
+        return found
+    if found is None or isinstance(found, str):
+        return Grant(principal=found or "")
+    raise TypeError(f"authorize returned {type(found)}, which is no name, no Grant and not None")
+
+
+Asked = commands.Create | commands.Append | commands.Query | commands.Terminate | commands.Download
+"""What somebody may be asked for."""
+
+
+def _granted(command: Asked, grant: Grant) -> Asked:
+    if isinstance(command, commands.Create | commands.Append):
+        return command._replace(grant=grant)
+    return replace(command, grant=grant)
 
 
 _NOT_LOOKED_AT = RequestInfo()

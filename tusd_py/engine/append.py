@@ -5,9 +5,13 @@ The rules:
 - Nothing is read of a body before the offset, the length and the type are known to be right.
 - Whatever ends the body, what came and counts is committed before the lock goes on. A request that
   is cancelled interrupts its body and lets this run to its end (`services.to_the_end`).
+- The last byte counts only with the authority to send it that holds when it is here: a body may
+  take hours. Without it, the upload stays as it was last committed, for whoever has that authority.
+  Of a body that came within a second it was asked for just now.
 """
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tusd_py.body import Body, EndedBy, Reason, Received
@@ -32,9 +36,22 @@ from tusd_py.protocol.errors import (
 from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.storage.interface import Writer
 
+_ASK_AGAIN_AFTER = 1.0
 
-async def append(services: Services, command: Append, body: Body) -> Upload:
+Confirm = Callable[[], Awaitable[object]]
+"""Asks again whether a request is allowed what it was allowed at its beginning; raises if not."""
+
+
+async def append(
+    services: Services, command: Append, body: Body, confirm: Confirm | None = None
+) -> Upload:
     """Takes the body of a `PATCH`; runs to its end, also when it is cancelled.
+
+    Args:
+        services: What to work with.
+        command: What is asked for.
+        body: The bytes.
+        confirm: Called before the last byte of the upload counts; None where nobody is to be asked.
 
     Returns:
         The record after it; complete if that was the last byte. A client that vanished is no
@@ -43,7 +60,7 @@ async def append(services: Services, command: Append, body: Body) -> Upload:
     Raises:
         TusError: See `decide.append`; `ChecksumMismatch`, what
             `parse_upload_checksum_trailer` raises, `UploadInterrupted`, `ReadTimeout`,
-            `ServerShutdown`, and the errors of storage and of `finish`.
+            `ServerShutdown`, what `confirm` raises, and the errors of storage and of `finish`.
     """
     data = body.whole()
     if data is not None:
@@ -52,11 +69,13 @@ async def append(services: Services, command: Append, body: Body) -> Upload:
         if done is not None:
             return done
     return await to_the_end(
-        _append(services, command, body), lambda: body.interrupt(Reason.CANCELLED)
+        _append(services, command, body, confirm), lambda: body.interrupt(Reason.CANCELLED)
     )
 
 
-async def _append(services: Services, command: Append, body: Body) -> Upload:
+async def _append(
+    services: Services, command: Append, body: Body, confirm: Confirm | None
+) -> Upload:
     async def admit() -> None:
         known = await services.load(command.upload_id)
         decide.refuse_early(command, known, services.clock())
@@ -69,7 +88,7 @@ async def _append(services: Services, command: Append, body: Body) -> Upload:
         admit=admit,
     ):
         upload = await services.load(command.upload_id)
-        found = decide.find(upload, command.upload_id, services.clock())
+        found = decide.find(upload, command.upload_id, services.clock(), command.grant)
         if found.phase is Phase.FINISHING:
             found = await finish(services, found)
         if found.phase is not Phase.RECEIVING or found.is_final:
@@ -79,13 +98,15 @@ async def _append(services: Services, command: Append, body: Body) -> Upload:
         if services.is_ending:
             # Whoever waited for the lock when all bodies were interrupted was not among them.
             raise ServerShutdown
-        found = await _take(services, command, body, found)
+        found = await _take(services, command, body, found, confirm)
         if found.phase is Phase.FINISHING:
             found = await finish(services, found)
         return found
 
 
-async def _take(services: Services, command: Append, body: Body, upload: Upload) -> Upload:
+async def _take(
+    services: Services, command: Append, body: Body, upload: Upload, confirm: Confirm | None
+) -> Upload:
     """Stores the body and publishes what came of it."""
     at_once = services.pace.is_quick(durable=False)
     async with services.storage.writer(upload, at_once=at_once) as writer:
@@ -101,7 +122,11 @@ async def _take(services: Services, command: Append, body: Body, upload: Upload)
             follows=plan.keep_partial and command.content.length is not None,
             since=services.clock(),
         )
+        begun_at = services.clock()
         outcome = await _store(services, command, live, plan)
+        took = services.clock() - begun_at
+        if confirm is not None and outcome.counts and took >= _ASK_AGAIN_AFTER:
+            outcome = await _confirmed(live, outcome, confirm)
         after = await _publish(services, live, outcome)
         if outcome.error is None:
             return after
@@ -175,6 +200,17 @@ def _unfinished(
         shutdown = live.body.interrupted_by is Reason.SHUTDOWN
         return ServerShutdown() if shutdown else UploadInterrupted(live.upload.id)
     return None
+
+
+async def _confirmed(live: Live, outcome: _Outcome, confirm: Confirm) -> _Outcome:
+    """What came of a body, if that may be the end of the upload."""
+    if await _reached(live.writer, outcome.count) != live.upload.upload_length:
+        return outcome
+    try:
+        await confirm()
+    except BaseException as error:  # it goes on behind the commit
+        return replace(outcome, counts=False, error=outcome.error or error)
+    return outcome
 
 
 async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:

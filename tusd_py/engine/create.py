@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from tusd_py.body import Body, Reason
-from tusd_py.engine.append import append
+from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.finish import resume
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import Memory, append_small, create_now
@@ -19,6 +19,9 @@ from tusd_py.protocol.errors import (
     ChecksumMismatch,
     InvalidHeader,
     LengthExceeded,
+    NotAllowed,
+    NotAuthenticated,
+    Rejected,
     StorageFull,
     UnsupportedAlgorithm,
     UploadTooLarge,
@@ -33,6 +36,7 @@ async def create(
     body: Body,
     request: RequestInfo,
     authorize_part: Callable[[str], Awaitable[None]],
+    confirm: Confirm | None = None,
 ) -> Upload:
     """Answers a `POST`; runs to its end, also when it is cancelled.
 
@@ -42,6 +46,7 @@ async def create(
         body: What came along, if `command.content` says so.
         request: For the application.
         authorize_part: Asks whether the client may use an upload, by id, as a part.
+        confirm: As for `append`.
 
     Returns:
         The record, as far as the bytes that came along brought it.
@@ -52,9 +57,13 @@ async def create(
     """
     upload = _decided(services, command)
     if not _asks(services) and not upload.is_final:
-        return await _begin(services, upload, command, body)
-    work = _prepare(services, upload, command, body, request, authorize_part)
-    return await to_the_end(work, lambda: body.interrupt(Reason.CANCELLED))
+        return await _begin(services, upload, command, body, confirm)
+
+    async def prepare_and_begin() -> Upload:
+        ready = await _prepare(services, upload, command, request, authorize_part)
+        return await _begin(services, ready, command, body, confirm)
+
+    return await to_the_end(prepare_and_begin(), lambda: body.interrupt(Reason.CANCELLED))
 
 
 def create_at_once(services: Services, command: Create, data: bytes) -> Upload | None:
@@ -90,25 +99,27 @@ def _first(upload: Upload, command: Create) -> Append | None:
     """The append that comes along, if there is one."""
     if command.content is None:
         return None
-    return Append(upload_id=upload.id, upload_offset=0, content=command.content)
+    return Append(
+        upload_id=upload.id, upload_offset=0, content=command.content, grant=command.grant
+    )
 
 
 async def _prepare(
     services: Services,
     upload: Upload,
     command: Create,
-    body: Body,
     request: RequestInfo,
     authorize_part: Callable[[str], Awaitable[None]],
 ) -> Upload:
-    """Asks whoever is to be asked about a new upload, and begins it."""
+    """Asks whoever is to be asked about a new upload."""
     if isinstance(command.concat, Final):
-        upload = await _with_parts(services, upload, command.concat, authorize_part)
-    upload = await _ask_application(services, upload, request)
-    return await _begin(services, upload, command, body)
+        upload = await _with_parts(services, upload, command, command.concat, authorize_part)
+    return await _ask_application(services, upload, request)
 
 
-async def _begin(services: Services, upload: Upload, command: Create, body: Body) -> Upload:
+async def _begin(
+    services: Services, upload: Upload, command: Create, body: Body, confirm: Confirm | None
+) -> Upload:
     first = _first(upload, command)
     if first is not None and upload.phase is Phase.RECEIVING:
         data = body.whole()
@@ -118,7 +129,7 @@ async def _begin(services: Services, upload: Upload, command: Create, body: Body
             if done is not None:
                 return done
         return await to_the_end(
-            _with_content(services, upload, first, body),
+            _with_content(services, upload, first, body, confirm),
             lambda: body.interrupt(Reason.CANCELLED),
         )
     upload = await _insert(services, upload)
@@ -138,15 +149,23 @@ async def _insert(services: Services, upload: Upload) -> Upload:
 async def _with_parts(
     services: Services,
     upload: Upload,
+    command: Create,
     concat: Final,
     authorize_part: Callable[[str], Awaitable[None]],
 ) -> Upload:
-    found = await services.state.load_many(upload.parts)
-    parts = []
-    for part_id, url in zip(upload.parts, concat.urls, strict=True):
+    for part_id in upload.parts:
         await authorize_part(part_id)
-        parts.append(decide.check_part(found.get(part_id), url, services.clock()))
-    length = decide.final_length(parts, services.limits)
+    found = await services.state.load_many(upload.parts)
+    now, grant = services.clock(), command.grant
+    parts = [
+        decide.check_part(found.get(part_id), url, now, grant)
+        for part_id, url in zip(upload.parts, concat.urls, strict=True)
+    ]
+    limits = services.limits.narrowed(grant)
+    length = decide.final_length(parts, limits)
+    if length is None and limits is not services.limits:
+        # Nobody would know of the smaller limit when the length comes.
+        raise NotAllowed("the length of all parts must be known first: it is limited for you")
     services.check_room(length or 0)
     return upload._replace(upload_length=length)
 
@@ -169,6 +188,7 @@ def _describe(upload: Upload, request: RequestInfo) -> NewUpload:
         metadata=parse_upload_metadata(upload.upload_metadata or ""),
         is_partial=upload.is_partial,
         is_final=upload.is_final,
+        principal=upload.principal,
         request=request,
     )
 
@@ -201,6 +221,9 @@ _REFUSALS = (
     ChecksumMismatch,
     InvalidHeader,  # of a trailer
     LengthExceeded,
+    NotAllowed,
+    NotAuthenticated,
+    Rejected,  # by `confirm`
     StorageFull,
     UnsupportedAlgorithm,
     UploadTooLarge,
@@ -208,10 +231,12 @@ _REFUSALS = (
 """What the content of a new upload is refused with when it has come."""
 
 
-async def _with_content(services: Services, upload: Upload, first: Append, body: Body) -> Upload:
+async def _with_content(
+    services: Services, upload: Upload, first: Append, body: Body, confirm: Confirm | None
+) -> Upload:
     upload = await _insert(services, upload)
     try:
-        return await append(services, first, body)
+        return await append(services, first, body, confirm)
     except _REFUSALS:
         # The client learns of no URL, so nobody could ever go on with it.
         async with services.locks.hold(upload.id, within=services.timing.acquire_lock):

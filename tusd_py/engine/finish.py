@@ -137,6 +137,7 @@ async def _tell(services: Services, upload: Upload) -> Reply | None:
                 metadata=upload.metadata,
                 location=str(services.storage.locate(upload)),
                 created_at=upload.created_at,
+                principal=upload.principal,
             )
         )
     except BaseException as error:

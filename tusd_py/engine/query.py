@@ -19,20 +19,21 @@ async def query(services: Services, command: Query) -> Upload:
         TusError: See `decide.find`.
     """
     try:
-        return await _query(services, command.upload_id)
+        return await _query(services, command)
     except (StorageFailed, StorageFull) as error:
         raise UploadLocked(command.upload_id) from error
 
 
-async def _query(services: Services, upload_id: str) -> Upload:
-    within = services.timing.acquire_lock
+async def _query(services: Services, command: Query) -> Upload:
+    upload_id, within = command.upload_id, services.timing.acquire_lock
 
     async def admit() -> None:
-        decide.find(await services.load(upload_id), upload_id, services.clock())
+        known = await services.load(upload_id)
+        decide.find(known, upload_id, services.clock(), command.grant)
 
     async with services.locks.hold(upload_id, within=within, admit=admit):
         known = await services.load(upload_id)
-        upload = decide.find(known, upload_id, services.clock())
+        upload = decide.find(known, upload_id, services.clock(), command.grant)
         try:
             upload = await settle(services, upload)
         except StorageFull:
@@ -63,4 +64,4 @@ async def download(services: Services, command: Download) -> Upload:
         TusError: See `decide.download`.
     """
     upload = await services.load(command.upload_id)
-    return decide.download(upload, command.upload_id, services.clock())
+    return decide.download(upload, command.upload_id, services.clock(), command.grant)

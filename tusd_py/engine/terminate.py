@@ -19,17 +19,17 @@ async def terminate(services: Services, command: Terminate) -> None:
     upload_id = command.upload_id
 
     async def admit() -> None:
-        _find(services, await services.load(upload_id), upload_id)
+        _find(services, await services.load(upload_id), command)
 
     within = services.timing.acquire_lock
     async with services.locks.hold(upload_id, within=within, admit=admit):
-        upload = _find(services, await services.load(upload_id), upload_id)
+        upload = _find(services, await services.load(upload_id), command)
         await bury(services, upload, Phase.TERMINATED)
 
 
-def _find(services: Services, upload: Upload | None, upload_id: str) -> Upload:
+def _find(services: Services, upload: Upload | None, command: Terminate) -> Upload:
     try:
-        return decide.find(upload, upload_id, services.clock())
+        return decide.find(upload, command.upload_id, services.clock(), command.grant)
     except Rejected:
         # What the application refused at its finish can still be cleared away.
         assert upload is not None, "only what is there was refused"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.upload import Phase, Reply
 
 
@@ -17,19 +18,25 @@ class RequestInfo:
     Attributes:
         method: After `X-HTTP-Method-Override`.
         path: Of the URL, decoded.
+        query: Of the URL, as it was sent, without its question mark.
         headers: By lower-case name; a repeated one joined by commas.
         client: The address of the peer, empty if it is not known.
     """
 
     method: str = ""
     path: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    # Not shown: both may hold secrets, and what is shown ends in a log.
+    query: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     client: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Someone wants to do something; asked before any body is read.
+
+    It is asked again, in the same words, when a body that took more than a second has brought the
+    last byte of an upload, before that counts.
 
     Attributes:
         verb: `create`, `append`, `query`, `terminate`, `download`; for the parts of a final
@@ -44,7 +51,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUpload:
-    """An upload that is about to be created; `length` in bytes, None if it comes later."""
+    """An upload that is about to be created; `length` in bytes, None if it comes later.
+
+    `principal` is whose it will be, None for nobody's.
+    """
 
     id: str
     length: int | None
@@ -52,6 +62,7 @@ class NewUpload:
     is_partial: bool
     is_final: bool
     request: RequestInfo
+    principal: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +98,7 @@ class FinishedUpload:
         metadata: Decoded.
         location: The path of its file, or the URL where it lies in none: `s3://bucket/key`.
         created_at: Seconds since the epoch, UTC.
+        principal: Whose it is, None for nobody's.
     """
 
     id: str
@@ -94,6 +106,7 @@ class FinishedUpload:
     metadata: Mapping[str, bytes]
     location: str
     created_at: float
+    principal: str | None = None
 
     @property
     def path(self) -> Path:
@@ -126,12 +139,17 @@ class EndedUpload:
     metadata: Mapping[str, bytes]
 
 
+Authorize = Callable[[Access], Awaitable[Grant | str | None]]
+"""Says who asks, or refuses."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
     """The functions of the application; None where it takes no part.
 
     Attributes:
-        authorize: Before anything else, on every request; raise `Reject(401, ...)` to refuse.
+        authorize: Before anything else, on every request; raise `Reject(401, ...)` to refuse. What
+            it returns says who asks: a name, a `Grant`, or None for nobody in particular.
         new_id: Chooses the id of an upload instead of 128 random bits.
         on_create: May change a new upload, or refuse it.
         on_progress: About once a second while bytes come in; may be skipped.
@@ -140,7 +158,7 @@ class Hooks:
         on_terminate: After an upload was terminated or has expired; at least once.
     """
 
-    authorize: Callable[[Access], Awaitable[None]] | None = None
+    authorize: Authorize | None = None
     new_id: Callable[[NewUpload], Awaitable[str]] | None = None
     on_create: Callable[[NewUpload], Awaitable[Changes | None]] | None = None
     on_progress: Callable[[Progress], Awaitable[None]] | None = None

@@ -1,7 +1,7 @@
 """What a request asks for, whatever dialect it came in.
 
 The IETF draft needs nothing else: an append may say that it completes the upload, and a length may
-come with any of them.
+come with any of them. A `grant` stands with each of them once somebody was asked who it is.
 """
 
 from collections.abc import Iterable
@@ -16,6 +16,7 @@ from tusd_py.protocol.checksum import (
 )
 from tusd_py.protocol.concat import Concat
 from tusd_py.protocol.errors import TusError
+from tusd_py.protocol.grant import Grant
 
 
 class Content(NamedTuple):
@@ -77,6 +78,7 @@ class Create(NamedTuple):
     concat: Concat | None = None
     part_ids: tuple[str, ...] = ()
     content: Content | None = None
+    grant: Grant | None = None
 
 
 class Append(NamedTuple):
@@ -91,6 +93,7 @@ class Append(NamedTuple):
     upload_offset: int
     content: Content
     upload_length: int | None = None
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class Query:
     """Where does an upload stand? Core Protocol, HEAD."""
 
     upload_id: str
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +109,7 @@ class Terminate:
     """Remove an upload. Termination, DELETE."""
 
     upload_id: str
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,7 @@ class Download:
     """Give the bytes of a finished upload; no part of tus."""
 
     upload_id: str
+    grant: Grant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

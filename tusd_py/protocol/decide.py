@@ -1,6 +1,6 @@
 """What a command means for an upload as it stands: a plan, or an error. Nothing is done here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tusd_py.protocol import abnf
@@ -19,6 +19,7 @@ from tusd_py.protocol.errors import (
     UploadNotFound,
     UploadTooLarge,
 )
+from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
 
 
@@ -37,6 +38,13 @@ class Limits:
     max_metadata: int = 16_384
     expire_after: float | None = 86_400.0
     min_free_disk: int = 64 << 20
+
+    def narrowed(self, grant: Grant | None) -> "Limits":
+        """These, and what the grant of whoever asks allows."""
+        if grant is None or grant.max_size is None:
+            return self
+        sizes = (self.max_size, grant.max_size)
+        return replace(self, max_size=min(size for size in sizes if size is not None))
 
     def expires_at(self, now: float) -> float | None:
         """When an upload that is touched now expires; seconds since the epoch."""
@@ -75,14 +83,22 @@ class AppendPlan(NamedTuple):
     keep_partial: bool
 
 
-def find(upload: Upload | None, upload_id: str, now: float) -> Upload:
+def _reached(upload: Upload | None, grant: Grant | None) -> Upload | None:
+    """The upload, if it is there for whoever asks; what is another's cannot be told from none."""
+    if upload is None or grant is None or grant.reaches(upload.principal):
+        return upload
+    return None
+
+
+def find(upload: Upload | None, upload_id: str, now: float, grant: Grant | None = None) -> Upload:
     """The upload, if its URL still leads somewhere.
 
     Raises:
-        UploadNotFound: There is none.
+        UploadNotFound: There is none, or it is another's.
         UploadGone: It was terminated, or has expired, swept or not.
         Rejected: The application refused it at its finish; its words are repeated.
     """
+    upload = _reached(upload, grant)
     if upload is None:
         raise UploadNotFound(upload_id)
     if upload.phase is Phase.TERMINATED:
@@ -103,6 +119,7 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
         LengthExceeded: The content that comes along exceeds the length.
         InvalidUploadMetadata: The metadata is larger than allowed.
     """
+    limits = limits.narrowed(command.grant)
     limits.check_size(command.upload_length)
     if len(command.upload_metadata or "") > limits.max_metadata:
         raise InvalidUploadMetadata(
@@ -121,6 +138,7 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
         # "Such an upload is immediately complete after its creation" (Creation, POST).
         phase=Phase.FINISHING if command.upload_length == 0 else Phase.RECEIVING,
         tail=Tail.SEALED if command.part_ids else Tail.OPEN,
+        principal=None if command.grant is None else command.grant.principal or None,
     )
 
 
@@ -145,6 +163,7 @@ def refuse_early(command: Append, upload: Upload | None, now: float) -> Upload:
         TusError: The append can never succeed: see `find`; or a final upload, or an offset below
             the committed one, which can only rise.
     """
+    upload = _reached(upload, command.grant)
     if upload is not None and upload.is_final and upload.phase is Phase.FAILED:
         raise FinalNotModifiable
     found = find(upload, command.upload_id, now)
@@ -166,6 +185,7 @@ def append(command: Append, upload: Upload | None, limits: Limits, now: float) -
         UploadTooLarge: The body, or a late length, exceeds the maximum.
     """
     found = refuse_early(command, upload, now)
+    limits = limits.narrowed(command.grant)
     # "If the offsets do not match, the Server MUST respond with the 409 Conflict status without
     # modifying the upload resource" (Core Protocol, PATCH).
     if command.upload_offset != found.upload_offset:
@@ -201,12 +221,14 @@ def _late_length(sent: int | None, upload: Upload, limits: Limits) -> int | None
     return sent
 
 
-def check_part(part: Upload | None, url: str, now: float) -> Upload:
+def check_part(part: Upload | None, url: str, now: float, grant: Grant | None = None) -> Upload:
     """Whether an upload can be a part of a final one; it may still be unfinished.
 
     Raises:
-        InvalidPart: There is none, it is gone, or it was not created as a partial upload.
+        InvalidPart: There is none, or it is another's, it is gone, or it was not created as a
+            partial upload.
     """
+    part = _reached(part, grant)
     if part is None or part.phase in GONE or part.has_expired(now):
         raise InvalidPart(url, "does not exist here, or not any more")
     if part.phase is Phase.FAILED:
@@ -236,17 +258,19 @@ def final_length(parts: list[Upload], limits: Limits) -> int | None:
     return total
 
 
-def download(upload: Upload | None, upload_id: str, now: float) -> Upload:
+def download(
+    upload: Upload | None, upload_id: str, now: float, grant: Grant | None = None
+) -> Upload:
     """The upload whose bytes may be given out.
 
     Raises:
-        UploadNotFound: There is none, it is gone, or its file was taken away.
+        UploadNotFound: There is none, it is another's or gone, or its file was taken away.
         UploadNotFinished: It is not complete.
         Rejected: The application refused it at its finish.
     """
     if upload is None or upload.phase in GONE or upload.has_expired(now):
         raise UploadNotFound(upload_id)
-    found = find(upload, upload_id, now)
+    found = find(upload, upload_id, now, grant)
     if found.phase is not Phase.COMPLETE:
         raise UploadNotFinished(upload_id, found.upload_offset, found.upload_length)
     if found.path is None:

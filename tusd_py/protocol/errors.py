@@ -13,6 +13,8 @@
       UnsupportedAlgorithm            400  ERR_UNSUPPORTED_CHECKSUM_ALGORITHM
       InvalidPart                     400  ERR_INVALID_CONCAT
       MethodNotAllowed                405  ERR_METHOD_NOT_ALLOWED
+      NotAuthenticated                401  ERR_NOT_AUTHENTICATED
+      NotAllowed                      403  ERR_NOT_ALLOWED
       UploadNotFound                  404  ERR_UPLOAD_NOT_FOUND
       UploadGone                      410  ERR_UPLOAD_GONE
       UploadNotFinished               400  ERR_UPLOAD_NOT_FINISHED
@@ -189,6 +191,36 @@ class MethodNotAllowed(TusError):
     def headers(self) -> tuple[Header, ...]:
         """What is possible (RFC 9110, 15.5.6)."""
         return (("Allow", self.allowed),)
+
+
+class NotAuthenticated(TusError):
+    """Nobody knows who asks: there are no credentials, or they are not good, or not any more."""
+
+    code, status, section = "ERR_NOT_AUTHENTICATED", 401, ""
+
+    def __init__(self, why: str, challenge: str = "Bearer") -> None:
+        self.why = why
+        self.challenge = challenge
+
+    def __str__(self) -> str:
+        return self.why
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """What credentials there are (RFC 9110, 11.6.1: a 401 "MUST send" it)."""
+        return (("WWW-Authenticate", self.challenge),)
+
+
+class NotAllowed(TusError):
+    """It is known who asks, and this is not allowed to it."""
+
+    code, status, section = "ERR_NOT_ALLOWED", 403, ""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def __str__(self) -> str:
+        return self.why
 
 
 class UploadNotFound(TusError):

@@ -79,6 +79,7 @@ class Upload(NamedTuple):
         path: Where the finished file lies, in storage's own words; None before, and once taken.
         released: Whether storage has let go of the bytes of a tombstone.
         reply: What the application said at the finish.
+        principal: Whose it is, None where nobody was asked; see `grant`.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Upload(NamedTuple):
     path: str | None = None
     released: bool = False
     reply: Reply | None = None
+    principal: str | None = None
 
     @property
     def metadata(self) -> dict[str, bytes]:

@@ -20,7 +20,10 @@ from tusd_py.state.worker import Worker
 
 T = TypeVar("T")
 
-MIGRATIONS: tuple[str, ...] = (Path(__file__).with_name("schema.sql").read_text("utf-8"),)
+MIGRATIONS: tuple[str, ...] = (
+    Path(__file__).with_name("schema.sql").read_text("utf-8"),
+    "ALTER TABLE uploads ADD COLUMN principal TEXT;",
+)
 """Step n takes a database from version n to n + 1."""
 
 _CAN_EXPIRE = (
