@@ -1,0 +1,1 @@
+"""Who is asking: tokens, JSON Web Tokens, signed URLs."""
