@@ -39,7 +39,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith("TUSD_PY_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    loggers = [logging.getLogger(name) for name in ("", "uvicorn", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn", "asyncio", "httpx", "httpcore")]
     before = [(logger, logger.level) for logger in loggers]
     handlers = loggers[0].handlers[:]
     yield
@@ -133,6 +133,13 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("cors-allow-origin", r"https://.*\.test", 2, "cors_allow_origin", r"https://.*\.test"),
     ("cors-allow-credentials", "true", 2, "cors_allow_credentials", True),
     ("cors-allow-headers", "X-One,X-Two", 2, "cors_allow_headers", "X-One,X-Two"),
+    ("auth-tokens", "/etc/tokens", 2, "auth_tokens", "/etc/tokens"),
+    ("auth-jwt-keys", "https://id.test/keys", 2, "auth_jwt_keys", "https://id.test/keys"),
+    ("auth-jwt-audience", "uploads", 2, "auth_jwt_audience", "uploads"),
+    ("auth-jwt-issuer", "https://id.test", 2, "auth_jwt_issuer", "https://id.test"),
+    ("auth-jwt-leeway", "1m", 2, "auth_jwt_leeway", 60.0),
+    ("auth-signing-key", "env:TUS_KEY", 2, "auth_signing_key", "env:TUS_KEY"),
+    ("no-auth", "true", 2, "no_auth", True),
     ("network-timeout", "1m30s", 2, "network_timeout", 90.0),
     ("slowest-speed", "1KiB", 2, "slowest_speed", 1024),
     ("acquire-lock-timeout", "250ms", 2, "acquire_lock_timeout", 0.25),
@@ -145,7 +152,11 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
 ]
 """Flag, text, which of the three settings, its field, and its value."""
 
-BESIDE = {"cors-allow-credentials": {"TUSD_PY_CORS_ALLOW_ORIGIN": r"https://app\.test"}}
+BESIDE = {
+    "cors-allow-credentials": {"TUSD_PY_CORS_ALLOW_ORIGIN": r"https://app\.test"},
+    "auth-jwt-audience": {"TUSD_PY_AUTH_JWT_KEYS": "keys"},
+    "auth-jwt-issuer": {"TUSD_PY_AUTH_JWT_KEYS": "keys"},
+}
 """What has to be set as well."""
 
 
@@ -306,6 +317,24 @@ def test_credentials_need_an_origin(told: Told, origin: list[str]) -> None:
     assert told == []
 
 
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--no-auth --auth-tokens x", "--no-auth lets everyone in, and --auth-tokens does not"),
+        ("--no-auth --auth-jwt-keys x", "--no-auth lets everyone in, and --auth-jwt-keys does"),
+        ("--auth-signing-key x --no-auth", "--no-auth lets everyone in, and --auth-signing-key"),
+        (
+            "--auth-jwt-audience x",
+            "--auth-jwt-audience is for JSON Web Tokens: give --auth-jwt-keys",
+        ),
+        ("--auth-jwt-issuer x", "--auth-jwt-issuer is for JSON Web Tokens: give --auth-jwt-keys"),
+    ],
+)
+def test_who_is_asked_must_be_clear(told: Told, flags: str, complaint: str) -> None:
+    assert_refused(run("serve", *flags.split()), 2, complaint)
+    assert told == []
+
+
 def test_a_worker_is_given_time_to_answer(told: Told) -> None:
     result = run("serve", "--workers", "2", "--worker-timeout", "500ms")
     assert_refused(result, 2, "--worker-timeout is too short: a busy worker would be killed")
@@ -317,7 +346,9 @@ def test_a_mistake_in_a_variable_is_named(told: Told) -> None:
     assert_refused(result, 2, "'perhaps' is not a valid boolean")
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["cleanup"], ["ls"], ["backup"], ["upload"]])
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["cleanup"], ["ls"], ["backup"], ["sign"], ["upload"]]
+)
 def test_help_says_what_each_flag_is_for(command: list[str]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -349,6 +380,59 @@ def _not_our_address(_: Path) -> tuple[list[str], str]:
 
 def _no_host(_: Path) -> tuple[list[str], str]:
     return ["--host", "a..b"], "cannot listen on a..b:0: "
+
+
+def _reachable(_: Path) -> tuple[list[str], str]:
+    return ["--host", "0.0.0.0"], (
+        "0.0.0.0 can be reached from other machines, and nobody would be asked who they are: give "
+        "--auth-tokens, --auth-jwt-keys or --auth-signing-key, or --no-auth if something in front"
+    )
+
+
+def _reachable_by_workers(_: Path) -> tuple[list[str], str]:
+    return ["--host", "::", "--workers", "2"], ":: can be reached from other machines, and nobody"
+
+
+def _open_to_all(_: Path) -> tuple[list[str], str]:
+    # As far as to the next mistake, before anybody is served.
+    flags = ["--host", "0.0.0.0", "--no-auth"]
+    return [*flags, "--upload-dir", "/proc/tusd-py"], "/proc/tusd-py: No such file or directory"
+
+
+def _open_to_those_with_tokens(directory: Path) -> tuple[list[str], str]:
+    (directory / "tokens").write_text("a-token-of-alice_1234 alice")
+    flags = ["--host", "0.0.0.0", "--auth-tokens", str(directory / "tokens")]
+    return [*flags, "--upload-dir", "/proc/tusd-py"], "/proc/tusd-py: No such file or directory"
+
+
+def _no_tokens(directory: Path) -> tuple[list[str], str]:
+    file = directory / "tokens"
+    return ["--auth-tokens", str(file)], f"{file}: No such file or directory"
+
+
+def _bad_tokens(directory: Path) -> tuple[list[str], str]:
+    (directory / "tokens").write_text("# mine\na-token-of-alice_1234")
+    file = str(directory / "tokens")
+    return ["--auth-tokens", file], f"{file}, line 2: must be a token, a space, and whose it is"
+
+
+def _bad_tokens_of_workers(directory: Path) -> tuple[list[str], str]:
+    flags, complaint = _bad_tokens(directory)
+    return [*flags, "--workers", "2"], complaint
+
+
+def _bad_signing_key(_: Path) -> tuple[list[str], str]:
+    return ["--auth-signing-key", "env:NO"], "env:NO: there is no environment variable NO"
+
+
+def _bad_jwt_keys(directory: Path) -> tuple[list[str], str]:
+    (directory / "keys").write_text('{"keys": []}')
+    return ["--auth-jwt-keys", str(directory / "keys")], "/keys has no key for RS256"
+
+
+def _no_jwt_keys(_: Path) -> tuple[list[str], str]:
+    url = "http://127.0.0.1:1/keys"
+    return ["--auth-jwt-keys", url], f"the keys at {url} cannot be fetched: "
 
 
 def _not_permitted(_: Path) -> tuple[list[str], str]:
@@ -435,6 +519,16 @@ CANNOT_START = [
     _port_taken,
     _not_our_address,
     _no_host,
+    _reachable,
+    _reachable_by_workers,
+    _open_to_all,
+    _open_to_those_with_tokens,
+    _no_tokens,
+    _bad_tokens,
+    _bad_tokens_of_workers,
+    _bad_signing_key,
+    _bad_jwt_keys,
+    _no_jwt_keys,
     _not_permitted,
     _nowhere,
     _a_file,

@@ -2,6 +2,8 @@
 
 from tusd_py.app import Settings, TusApp
 from tusd_py.asgi.routes import HttpSettings
+from tusd_py.auth.interface import InvalidKeys
+from tusd_py.auth.signed import SignedUrls
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.engine.sweep import SweepReport
 from tusd_py.hooks.interface import (
@@ -36,6 +38,7 @@ __all__ = [
     "Fsync",
     "Grant",
     "HttpSettings",
+    "InvalidKeys",
     "InvalidTemplate",
     "NetworkFileSystem",
     "NewUpload",
@@ -46,6 +49,7 @@ __all__ = [
     "Reply",
     "RequestInfo",
     "Settings",
+    "SignedUrls",
     "SweepReport",
     "Timing",
     "TusApp",

@@ -20,10 +20,14 @@ from tusd_py.config import build_size, parse_duration, parse_size
 from tusd_py.wiring import (
     EXPECTED,
     FSYNC,
+    UPLOADING,
+    VERBS,
+    InvalidKeys,
     Place,
     ServerSettings,
     UploadSettings,
     back_up,
+    build_signer,
     configure_logging,
     explain,
     list_uploads,
@@ -77,6 +81,14 @@ def _flag(name: str, **kwargs: Any) -> Callable[[Callable[P, T]], Callable[P, T]
     """An option that can also be an environment variable, or a line of the TOML file."""
     envvar = "TUSD_PY_" + name.strip("-").replace("-", "_").upper()
     return click.option(name, envvar=envvar, show_envvar=True, show_default=True, **kwargs)
+
+
+_signing_key = functools.partial(
+    _flag,
+    "--auth-signing-key",
+    metavar="FILE",
+    help="Secret keys that URLs are signed with (see 'tusd-py sign'), one a line; or env:NAME.",
+)
 
 
 def _place(command: Callable[P, T]) -> Callable[P, T]:
@@ -238,6 +250,28 @@ main.add_command(upload)
     help="Further request headers that those pages may send, separated by commas.",
 )
 @_flag(
+    "--auth-tokens",
+    metavar="FILE",
+    help="Let in who sends one of these tokens: lines of a token and whose it is; or env:NAME.",
+)
+@_flag(
+    "--auth-jwt-keys",
+    metavar="URL|FILE",
+    help="Let in who sends a JSON Web Token that these keys verify: URL or file of a JWK set, "
+    "file of public keys in PEM or of secrets, or env:NAME; needs tusd-py[jwt].",
+)
+@_flag("--auth-jwt-audience", help="What a JSON Web Token must name in aud.")
+@_flag("--auth-jwt-issuer", help="What the iss of a JSON Web Token must be.  [default: any]")
+@_flag(
+    "--auth-jwt-leeway", type=DURATION, default="10s", help="By which clocks may differ for them."
+)
+@_signing_key()
+@_flag(
+    "--no-auth",
+    is_flag=True,
+    help="Let everyone in, on any address; otherwise only loopback is open to all.",
+)
+@_flag(
     "--network-timeout",
     type=DURATION,
     default="60s",
@@ -303,6 +337,7 @@ def serve_command(**flags: Any) -> None:
         raise click.UsageError(
             "--worker-timeout is too short: a busy worker would be killed; give 1s or more"
         )
+    _check_auth(flags)
     configure_logging(flags["log_format"], flags["log_level"])
     place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
     server = ServerSettings(
@@ -323,6 +358,54 @@ def serve_command(**flags: Any) -> None:
             click.echo(f"with a page for browsers at {page}")
 
     serve(place, server, uploads, announce)
+
+
+def _check_auth(flags: dict[str, Any]) -> None:
+    asking = [name for name in ("auth_tokens", "auth_jwt_keys", "auth_signing_key") if flags[name]]
+    if flags["no_auth"] and asking:
+        flag = "--" + asking[0].replace("_", "-")
+        raise click.UsageError(f"--no-auth lets everyone in, and {flag} does not; give one of them")
+    for name in ("auth_jwt_audience", "auth_jwt_issuer"):
+        if flags[name] and not flags["auth_jwt_keys"]:
+            flag = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{flag} is for JSON Web Tokens: give --auth-jwt-keys with it")
+
+
+@main.command()
+@_signing_key(required=True)
+@click.option(
+    "--lasts", type=DURATION, default="1h", show_default=True, help="How long it is good for."
+)
+@click.option("--principal", default="", help="Whose uploads they are.  [default: nobody else's]")
+@click.option(
+    "--max-size",
+    type=LIMIT,
+    default="none",
+    show_default=True,
+    help="Of one upload, besides the limit of the server.",
+)
+@click.option(
+    "--may",
+    type=click.Choice(VERBS),
+    multiple=True,
+    default=UPLOADING,
+    show_default=True,
+    help="What it allows; can be repeated.",
+)
+@click.argument("url")
+@_told
+def sign(auth_signing_key: str, url: str, **given: Any) -> None:
+    """Sign URL, for a browser that has no other credentials.
+
+    URL is where uploads are created, with a slash at its end, or that of an upload. A server that
+    has the same key lets in whoever has the signed one, until it ends.
+    """
+    try:
+        click.echo(build_signer(auth_signing_key).sign(url, **given))
+    except InvalidKeys:
+        raise
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 @main.command()

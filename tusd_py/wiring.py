@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,14 @@ from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, build_site
 from tusd_py.asgi.ui import FILES_PATH, build_ui, find_page
+from tusd_py.auth.credentials import Credentials
+from tusd_py.auth.interface import Bearers
+from tusd_py.auth.interface import InvalidKeys as InvalidKeys
+from tusd_py.auth.signed import UPLOADING as UPLOADING
+from tusd_py.auth.signed import VERBS as VERBS
+from tusd_py.auth.signed import SignedUrls
+from tusd_py.auth.source import Source, parse_secrets
+from tusd_py.auth.tokens import Tokens
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
@@ -28,7 +36,7 @@ from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.template import InvalidTemplate
-from tusd_py.wire.server import CannotListen, close, listen, run, run_worker
+from tusd_py.wire.server import CannotListen, NotProtected, close, listen, run, run_worker
 from tusd_py.wire.server import ServerSettings as ServerSettings
 from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
 
@@ -60,6 +68,7 @@ EXPECTED = (
     NetworkFileSystem,
     InvalidTemplate,
     InvalidPlace,
+    InvalidKeys,
     OSError,
     TusError,
 )
@@ -71,6 +80,11 @@ FSYNC = tuple(mode.value for mode in Fsync)
 def explain(error: BaseException) -> str:
     """One of `EXPECTED` in one line: what is wrong, and with what."""
     cause = error.__cause__ if isinstance(error, TusError) else None
+    if isinstance(error, NotProtected):
+        return (
+            f"{error}, and nobody would be asked who they are: give --auth-tokens, --auth-jwt-keys "
+            "or --auth-signing-key, or --no-auth if something in front of it asks"
+        )
     if isinstance(cause, sqlite3.Error):
         return f"the state cannot be used: {cause}"
     reason = cause or error
@@ -113,6 +127,18 @@ class UploadSettings:
     cors_allow_origin: str = "*"
     cors_allow_credentials: bool = False
     cors_allow_headers: str = ""
+    auth_tokens: str | None = None
+    auth_jwt_keys: str | None = None
+    auth_jwt_audience: str | None = None
+    auth_jwt_issuer: str | None = None
+    auth_jwt_leeway: float = 10.0
+    auth_signing_key: str | None = None
+    no_auth: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is asked who they are."""
+        return bool(self.auth_tokens or self.auth_jwt_keys or self.auth_signing_key)
 
     def for_app(self, state_dir: Path | None) -> Settings:
         """The part that an application has in its `Settings`; its mount is the base path."""
@@ -140,7 +166,8 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
     Raises:
         InvalidTemplate: The file template cannot be used.
         InvalidPlace: Something else of the place cannot be.
-        NotInstalled: It needs the extra for buckets.
+        InvalidKeys: Nobody can be known by what was given for that.
+        NotInstalled: It needs an extra.
     """
     if place.s3_bucket is None:
         storage: Storage = DiskStorage(place.upload_dir, file_template=place.file_template)
@@ -156,7 +183,45 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
         expire_after=uploads.expire_after,
         fsync=uploads.fsync,
         settings=uploads.for_app(state_dir),
+        authorize=_build_credentials(uploads) if uploads.asks else None,
     )
+
+
+def _build_credentials(uploads: UploadSettings) -> Credentials:
+    bearers: list[Bearers] = []
+    if uploads.auth_tokens:
+        bearers.append(Tokens(uploads.auth_tokens))
+    if uploads.auth_jwt_keys:
+        bearers.append(_build_jwt(uploads, uploads.auth_jwt_keys))
+    key = uploads.auth_signing_key
+    return Credentials(bearers, build_signer(key) if key else None)
+
+
+def _build_jwt(uploads: UploadSettings, keys: str) -> Bearers:
+    try:
+        from tusd_py.auth.jwt import JsonWebTokens, JwtSettings
+    except ModuleNotFoundError as error:
+        raise NotInstalled(
+            f"--auth-jwt-keys needs {error.name}; install it with: pip install 'tusd-py[jwt]'"
+        ) from error
+    return JsonWebTokens(
+        JwtSettings(
+            keys=keys,
+            audience=uploads.auth_jwt_audience,
+            issuer=uploads.auth_jwt_issuer,
+            leeway=uploads.auth_jwt_leeway,
+        )
+    )
+
+
+def build_signer(signing_key: str) -> SignedUrls:
+    """What signs URLs for a server that was given the same `--auth-signing-key`.
+
+    Raises:
+        InvalidKeys: It holds no key that can be used.
+        OSError: It cannot be read.
+    """
+    return SignedUrls(Source(signing_key, parse_secrets))
 
 
 def _build_bucket(place: Place, name: str) -> "S3Storage":
@@ -256,16 +321,19 @@ def serve(
 
     Raises:
         CannotListen: The address is taken or not allowed.
+        NotProtected: Other machines can reach it, and nobody would be asked who they are.
         WrongInstance: The bytes and the state do not belong together.
         NewerDatabase: The state was made by a newer release.
         InvalidTemplate: The file template cannot be used.
         InvalidPlace: Something else of the place cannot be.
-        NotInstalled: It needs the extra for buckets.
+        InvalidKeys: Nobody can be known by what was given for that.
+        NotInstalled: It needs an extra.
         StorageFailed: The directory or the state cannot be used.
         OSError: Likewise.
         WorkersFailed: One of these, as the workers found it; its message is theirs.
     """
     base_path = with_slashes(uploads.base_path)
+    server = replace(server, loopback_only=not uploads.asks and not uploads.no_auth)
     if server.workers > 1:
         _serve_by_workers(place, server, uploads, lambda url: announce(url + base_path))
         return
@@ -348,6 +416,7 @@ def _line(tus: TusApp, upload: Upload) -> dict[str, object]:
         "filename": name.decode("utf-8", "replace"),
         "created_at": upload.created_at,
         "expires_at": upload.expires_at if upload.may_expire else None,
+        "principal": upload.principal,
         "path": None if where is None else str(where),
     }
 
@@ -482,5 +551,5 @@ def configure_logging(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn", "asyncio"):
+    for noisy in ("uvicorn", "asyncio", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

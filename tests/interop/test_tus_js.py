@@ -1,11 +1,13 @@
 """tus-js-client on Node: 4 is what Uppy uses, 5 sends chunked bodies without Content-Length."""
 
 import json
+import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.interop import plain_http
@@ -14,6 +16,7 @@ from tests.interop.programs import Ended, Started, run, started
 from tests.interop.proxy import CuttingProxy
 from tests.interop.toolchains import NODE, built
 from tests.serving import Served, eventually
+from tusd_py.auth.signed import UPLOADING, SignedUrls
 
 pytestmark = pytest.mark.timeout(400)  # the first test of a session may install the clients
 
@@ -307,6 +310,60 @@ def test_parts_go_on_after_the_server_was_killed(
         assert ended.methods().count("POST") == 5, "a part had to start anew"
         assert plain_http.download(ended.url) == file.read_bytes()
         assert plain_http.metadata(ended.url) == METADATA
+
+
+@pytest.fixture(scope="module")
+def signed_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a server that lets in nobody without a signed URL."""
+    folder = tmp_path_factory.mktemp("signed")
+    key = secrets.token_hex(32)
+    (folder / "key").write_text(key)
+    (folder / "key").chmod(0o600)
+    with watched(folder / "uploads", "--auth-signing-key", str(folder / "key")) as server:
+        may = (*UPLOADING, "download")
+        yield SignedUrls([key]).sign(server.url, lasts=600, max_size=32 * MIB, may=may)
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_signed_url(
+    signed_endpoint: str, client: Client, make_file: Callable[[int], Path], parallel: int
+) -> None:
+    """A browser has nothing but the URL that an application's backend gave to it."""
+    file = make_file(20 * MIB + 3)
+    options = {"parallelUploads": parallel, "chunkSize": 2 * MIB}
+    sent = client.send(signed_endpoint, file, options=options)
+    assert plain_http.download(sent.url) == file.read_bytes()
+    assert plain_http.asked("GET", sent.url.partition("?")[0]).status_code == 401
+
+
+def test_a_signed_url_is_resumed(
+    signed_endpoint: str, client: Client, small: Path, tmp_path: Path
+) -> None:
+    """The stored URL has all that is needed to go on."""
+    job: dict[str, object] = {"storage": str(tmp_path / "urls.json"), "options": {"chunkSize": MIB}}
+    port = httpx.URL(signed_endpoint).port
+    assert port is not None
+    with CuttingProxy(port) as proxy:
+        proxy.hold_after(2 * MIB)
+        endpoint = proxy.url(signed_endpoint)
+        with started(client.command(endpoint, small, job)) as program:
+            stopped_when_held(proxy, program, "abort")
+        proxy.lose()
+        second = client.send(endpoint, small, resume=True, **job)
+        assert second.methods().count("POST") == 0
+        assert plain_http.download(second.url) == small.read_bytes()
+
+
+def test_an_upload_that_a_backend_created(
+    signed_endpoint: str, client: Client, small: Path
+) -> None:
+    """Its URL lets the browser do nothing else."""
+    size = {"Upload-Length": str(small.stat().st_size)}
+    made = plain_http.asked("POST", signed_endpoint, plain_http.TUS | size)
+    url = made.headers["Location"]
+    sent = client.send("", small, options={"uploadUrl": url})
+    assert (sent.url, sent.methods()) == (url, ["HEAD", "PATCH"])
+    assert plain_http.asked("POST", url, plain_http.TUS | size).status_code == 405
 
 
 def test_get_head_and_delete_as_its_own_tests_expect(

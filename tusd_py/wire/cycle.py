@@ -9,6 +9,7 @@ The rules:
 import asyncio
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,8 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONTROLS = bytes({*range(0x20), 0x7F} - {ord("\t")})
 _FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _ODD_NAMES = {b"etag": b"ETag", b"www-authenticate": b"WWW-Authenticate"}
-
+_SIGNED = re.compile(r"(?<=[?&]tus-signed=)[^&]*")
+"""What lets in whoever has it, and so is no matter for a log; see `auth/signed.py`."""
 
 _ENDED: Any = {"method": "", "http_version": "1.1"}
 """The scope of a request that has ended."""
@@ -369,7 +371,7 @@ class Cycle(RequestResponseCycle):
             '%s - "%s %s HTTP/%s" %d',
             get_client_addr(scope),
             scope["method"],
-            get_path_with_query_string(scope),
+            _SIGNED.sub("...", get_path_with_query_string(scope)),
             scope["http_version"],
             status,
         )

@@ -6,6 +6,7 @@ The rules:
 """
 
 import asyncio
+import ipaddress
 import signal
 import socket
 import stat
@@ -42,6 +43,7 @@ class ServerSettings:
         host: An address or a name of this machine.
         port: 0 for a free one.
         unix_sock: Listen on this socket instead, None for TCP.
+        loopback_only: Refuse an address that other machines can reach.
         metrics_path: None for no metrics.
         ui: Whether there is a page for browsers.
         shutdown_timeout: Seconds from SIGTERM to the end.
@@ -52,11 +54,16 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 1080
     unix_sock: Path | None = None
+    loopback_only: bool = False
     metrics_path: str | None = "/metrics"
     ui: bool = True
     shutdown_timeout: float = 10.0
     workers: int = 1
     worker_timeout: float = 30.0
+
+
+class NotProtected(CannotListen):
+    """Everyone who reaches the address could do everything."""
 
 
 class Uploads(Protocol):
@@ -97,6 +104,7 @@ async def run(
 
     Raises:
         CannotListen: The address is taken or not allowed.
+        NotProtected: It is not on loopback, and only that was to be listened on.
     """
     listening, url = listen(server)
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -166,7 +174,12 @@ def _end_on_signals(
 
 
 def listen(server: ServerSettings) -> tuple[socket.socket, str]:
-    """A listening socket, and the URL that it is reached at, without a path."""
+    """A listening socket, and the URL that it is reached at, without a path.
+
+    Raises:
+        CannotListen: See `run`.
+        NotProtected: Likewise.
+    """
     try:
         if server.unix_sock is not None:
             return _listen_unix(server.unix_sock), "http://localhost"
@@ -177,6 +190,10 @@ def listen(server: ServerSettings) -> tuple[socket.socket, str]:
         where = server.unix_sock or f"{server.host}:{server.port}"
         reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise CannotListen(f"cannot listen on {where}: {reason}; choose another one") from error
+    # As it was bound: a name may stand for any address.
+    if server.loopback_only and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+        listening.close()
+        raise NotProtected(f"{server.host} can be reached from other machines")
     host = f"[{server.host}]" if ":" in server.host else server.host
     return listening, f"http://{host}:{listening.getsockname()[1]}"
 
