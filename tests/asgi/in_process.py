@@ -136,13 +136,13 @@ class Running:
         return Asked(self.tus, method, path, TUS | _named(headers))
 
     def patching(
-        self, path: str, offset: int, length: int | None = None, **headers: str
+        self, path: str, offset: int, length: int | None = None, *, query: str = "", **headers: str
     ) -> "Asked":
         """A `PATCH` whose body is fed by hand, chunked if it has no length."""
         size = {"Transfer-Encoding": "chunked"} if length is None else {}
         size |= {} if length is None else {"Content-Length": str(length)}
         given = TUS | OFFSET_TYPE | size | {"Upload-Offset": str(offset)} | _named(headers)
-        return Asked(self.tus, "PATCH", path, given)
+        return Asked(self.tus, "PATCH", path, given, query)
 
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
@@ -169,7 +169,9 @@ class Asked:
         body: Of the answer.
     """
 
-    def __init__(self, app: App, method: str, path: str, headers: dict[str, str]) -> None:
+    def __init__(
+        self, app: App, method: str, path: str, headers: dict[str, str], query: str = ""
+    ) -> None:
         self._messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
         self._begun = asyncio.Event()
         self.taken = 0
@@ -181,6 +183,7 @@ class Asked:
             "http_version": "1.1",
             "method": method,
             "path": path,
+            "query_string": query.encode(),
             "scheme": "http",
             "server": ("testserver", 80),
             "headers": [

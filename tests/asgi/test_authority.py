@@ -13,13 +13,14 @@ from tests.asgi.in_process import (
     BASE,
     OFFSET_TYPE,
     TUS,
+    Clock,
     Running,
     id_of,
     path_of,
     running,
     until,
 )
-from tusd_py import Access, FinishedUpload, Grant, NewUpload, Reject, Settings
+from tusd_py import Access, FinishedUpload, Grant, NewUpload, Reject, Settings, SignedUrls
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Upload
 from tusd_py.wiring import ServerApp
@@ -244,6 +245,36 @@ async def test_who_is_let_in_no_more_ends_no_upload(tmp_path: Path, how: str) ->
         assert (await server.patch(path, 4, b"567890")).status_code == 204
         assert finished == [id_of(path)]
         assert await server.bytes_of(path) == b"1234567890"
+
+
+async def test_a_signed_url_that_ends_while_a_body_comes(tmp_path: Path) -> None:
+    """What it had acknowledged goes on with a new one."""
+    clock = Clock()
+    signed = SignedUrls(["a secret key of 32 characters..."], clock)
+    async with running(tmp_path, authorize=signed) as server:
+        server.tus.services.clock = clock
+        answer = await server.client.post(
+            signed.sign(BASE, lasts=60), headers=TUS | {"Upload-Length": "10"}
+        )
+        url = answer.headers["Location"]
+        path, _, query = url.partition("testserver")[2].partition("?")
+        await server.client.patch(
+            url, headers=TUS | OFFSET_TYPE | {"Upload-Offset": "0"}, content=b"1234"
+        )
+        asked = server.patching(path, 4, 6, query=query)
+        asked.feed(b"567")
+        await until(lambda: asked.taken)
+        clock.now += 3600
+        asked.feed(b"890", more=False)
+        assert await asked.answered() == 401
+        assert b"this signed URL has ended" in asked.body
+        again = signed.sign(path, lasts=60)
+        head = await server.client.head(again, headers=TUS)
+        assert head.headers["Upload-Offset"] == "4"
+        done = await server.client.patch(
+            again, headers=TUS | OFFSET_TYPE | {"Upload-Offset": "4"}, content=b"567890"
+        )
+        assert (done.status_code, done.headers["Upload-Offset"]) == (204, "10")
 
 
 async def test_before_the_last_byte_it_is_not_asked_again(tmp_path: Path) -> None:
