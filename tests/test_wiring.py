@@ -16,7 +16,7 @@ from tests.frameworks.journey import ask, create, metadata
 from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.disk import DiskStorage
-from tusd_py.wire.server import CannotListen, ServerSettings, close, listen
+from tusd_py.wire.server import CannotListen, NotProtected, ServerSettings, close, listen
 from tusd_py.wiring import (
     Place,
     ServerApp,
@@ -172,6 +172,35 @@ def test_the_next_servers_socket_is_left_alone(tmp_path: Path) -> None:
         client.connect(str(path))
     close(second, path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1"])
+def test_loopback_is_open_to_all(host: str) -> None:
+    try:
+        listening, _ = listen(ServerSettings(host=host, port=0, loopback_only=True))
+    except NotProtected:
+        raise
+    except CannotListen as refused:  # a machine may have no IPv6
+        pytest.skip(str(refused))
+    listening.close()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "0"])
+def test_other_addresses_are_not(host: str) -> None:
+    """By the address that was bound, since there are many ways to write one."""
+    settings = ServerSettings(host=host, port=0, loopback_only=True)
+    with pytest.raises(CannotListen) as refused:
+        listen(settings)
+    if not isinstance(refused.value, NotProtected):
+        pytest.skip(str(refused.value))  # no IPv6
+    listening, _ = listen(ServerSettings(host=host, port=0))
+    listening.close()
+
+
+def test_a_unix_socket_is_no_address(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    listening, _ = listen(ServerSettings(unix_sock=path, loopback_only=True))
+    close(listening, path)
 
 
 async def _with_uploads(tmp_path: Path, count: int, template: str | None = None) -> list[str]:

@@ -191,9 +191,10 @@ def listen(server: ServerSettings) -> tuple[socket.socket, str]:
         reason = (getattr(error, "strerror", None) or str(error)).partition(" (while")[0]
         raise CannotListen(f"cannot listen on {where}: {reason}; choose another one") from error
     # As it was bound: a name may stand for any address.
-    if server.loopback_only and not ipaddress.ip_address(listening.getsockname()[0]).is_loopback:
+    bound = listening.getsockname()[0]
+    if server.loopback_only and not ipaddress.ip_address(bound).is_loopback:
         listening.close()
-        raise NotProtected(f"{server.host} can be reached from other machines")
+        raise NotProtected(f"{server.host or bound} can be reached from other machines")
     host = f"[{server.host}]" if ":" in server.host else server.host
     return listening, f"http://{host}:{listening.getsockname()[1]}"
 
