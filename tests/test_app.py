@@ -23,7 +23,6 @@ from tests.frameworks.journey import BYTES, TUS, ask, create, metadata
 from tests.storage.samples import files_below
 from tusd_py import (
     DiskStorage,
-    EndedUpload,
     FinishedUpload,
     Fsync,
     HttpSettings,
@@ -32,6 +31,7 @@ from tusd_py import (
     Settings,
     Timing,
     TusApp,
+    UploadEvent,
     WrongInstance,
 )
 from tusd_py.app import _report
@@ -329,9 +329,9 @@ async def test_expired_uploads_are_swept_from_the_start(
 ) -> None:
     """An embedder has no cron job: the lifespan alone must keep the disk from filling up."""
     caplog.set_level(logging.DEBUG, "tusd_py")
-    told: list[EndedUpload] = []
+    told: list[UploadEvent] = []
 
-    async def on_terminate(ended: EndedUpload) -> None:
+    async def on_terminate(ended: UploadEvent) -> None:
         told.append(ended)
 
     tus = TusApp(DiskStorage(tmp_path), expire_after=0.2, on_terminate=on_terminate)
@@ -361,7 +361,7 @@ async def test_an_end_in_one_process_is_told_by_another_at_once(tmp_path: Path) 
     """A server without hooks, or `tusd-py cleanup`, ends it: nobody waits for the next look."""
     told: list[str] = []
 
-    async def on_terminate(ended: EndedUpload) -> None:
+    async def on_terminate(ended: UploadEvent) -> None:
         told.append(ended.id)
 
     def is_told(count: int) -> bool:

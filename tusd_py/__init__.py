@@ -9,11 +9,12 @@ from tusd_py.engine.sweep import SweepReport
 from tusd_py.hooks.interface import (
     Access,
     Changes,
-    EndedUpload,
     FinishedUpload,
     NewUpload,
     Progress,
     RequestInfo,
+    UploadEvent,
+    UploadInfo,
 )
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import Rejected as Reject
@@ -33,7 +34,6 @@ __all__ = [
     "Changes",
     "CorsPolicy",
     "DiskStorage",
-    "EndedUpload",
     "FinishedUpload",
     "Fsync",
     "Grant",
@@ -54,6 +54,8 @@ __all__ = [
     "Timing",
     "TusApp",
     "TusError",
+    "UploadEvent",
+    "UploadInfo",
     "UploadNotFinished",
     "UploadNotFound",
     "WrongInstance",

@@ -31,11 +31,12 @@ from tusd_py.hooks.events import Observed
 from tusd_py.hooks.interface import (
     Authorize,
     Changes,
-    EndedUpload,
     FinishedUpload,
     Hooks,
     NewUpload,
     Progress,
+    UploadEvent,
+    UploadInfo,
 )
 from tusd_py.hooks.outbox import Outbox
 from tusd_py.locks.host import HostLocks
@@ -43,8 +44,8 @@ from tusd_py.locks.local import LocalLocks
 from tusd_py.locks.neighbours import Neighbours
 from tusd_py.protocol.commands import Download
 from tusd_py.protocol.decide import Limits
-from tusd_py.protocol.errors import UploadLocked
-from tusd_py.protocol.upload import Reply
+from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.upload import Phase, Reply
 from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
@@ -55,6 +56,13 @@ logger = logging.getLogger("tusd_py")
 _SWEEP_EVERY = 600.0
 _SWEEPER = "sweeper!"
 """A lock that is no upload's: one process sweeps."""
+
+
+class NobodyIsTold(TusError):
+    """This process has no function for an event that was committed, maybe by an earlier one."""
+
+    def __str__(self) -> str:
+        return "no function of this process is told of such events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +100,9 @@ class TusApp:
         settings: What is seldom needed.
         authorize: See `Hooks`, as all that follow.
 
+    Attributes:
+        at_stop: Called at the end of `stop`, to let go of what the functions work with.
+
     Example:
         ```
         tus = TusApp(DiskStorage("uploads"), on_finish=import_file)
@@ -111,9 +122,12 @@ class TusApp:
         authorize: Authorize | None = None,
         new_id: Callable[[NewUpload], Awaitable[str]] | None = None,
         on_create: Callable[[NewUpload], Awaitable[Changes | None]] | None = None,
+        on_created: Callable[[UploadEvent], Awaitable[None]] | None = None,
         on_progress: Callable[[Progress], Awaitable[None]] | None = None,
         on_finish: Callable[[FinishedUpload], Awaitable[Reply | None]] | None = None,
-        on_terminate: Callable[[EndedUpload], Awaitable[None]] | None = None,
+        on_finished: Callable[[UploadEvent], Awaitable[None]] | None = None,
+        on_terminating: Callable[[UploadInfo], Awaitable[Reply | None]] | None = None,
+        on_terminate: Callable[[UploadEvent], Awaitable[None]] | None = None,
     ) -> None:
         self._settings = settings or Settings()
         state_dir = self._settings.state_dir
@@ -136,8 +150,11 @@ class TusApp:
                 authorize=authorize,
                 new_id=new_id,
                 on_create=on_create,
+                on_created=on_created,
                 on_progress=on_progress,
                 on_finish=on_finish,
+                on_finished=on_finished,
+                on_terminating=on_terminating,
                 on_terminate=on_terminate,
             ),
             limits=Limits(
@@ -155,6 +172,7 @@ class TusApp:
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._background: set[asyncio.Task[None]] = set()
+        self.at_stop: list[Callable[[], Awaitable[None]]] = []
 
     def add_observer(self, observer: Callable[[Observed], None]) -> None:
         """Lets `observer` be told at once of everything that happens; it must be quick."""
@@ -222,16 +240,18 @@ class TusApp:
     async def start(self) -> None:
         """The first half of `lifespan`."""
         await self.open()
-        if self.services.hooks.on_terminate is not None:
+        services = self.services
+        if services.hooks.on_terminate is not None:
             await self.state.listen()
-            self.services.tells = True
-        self._run(keep(self.services))
-        if self.services.hooks.on_progress is not None:
-            self._run(tell_progress(self.services, self.services.hooks.on_progress))
+            services.tells = True
+        self._run(keep(services))
+        if services.hooks.on_progress is not None:
+            self._run(tell_progress(services, services.hooks.on_progress))
         self._run(self._sweep_now_and_then())
-        on_terminate = self.services.hooks.on_terminate
-        if on_terminate is not None:
-            outbox = Outbox(self.state, self.services.locks, self.services.clock, on_terminate)
+        if services.hooks.hear_events:
+            outbox = Outbox(
+                self.state, services.locks, services.clock, self._deliver, services.observe
+            )
             self._neighbours.on_notice = outbox.wake
             self._run(outbox.run())
 
@@ -272,6 +292,8 @@ class TusApp:
             self._host_locks.close()
         # Only now: who waits for a lock of ours tries again when it finds us gone.
         self._neighbours.close()
+        for close in self.at_stop:
+            await close()
         self._opening = None
 
     def interrupt(self) -> None:
@@ -370,8 +392,18 @@ class TusApp:
 
     def _wake_outboxes(self) -> None:
         self._neighbours.on_notice()
-        if self.services.tells:
+        if self.services.tells or self.services.hooks.hear_events:
             self._neighbours.give_notice()
+
+    async def _deliver(self, event: UploadEvent) -> None:
+        hooks = self.services.hooks
+        function = {Phase.RECEIVING: hooks.on_created, Phase.COMPLETE: hooks.on_finished}.get(
+            event.phase, hooks.on_terminate
+        )
+        if function is None:
+            # Another process has one, or the next start; dropped, it would never be told.
+            raise NobodyIsTold
+        await function(event)
 
     async def _open_storage(self, instance: str | None) -> None:
         if instance is None:

@@ -20,6 +20,9 @@ class Reason(enum.Enum):
     NO_ROOM = "no room"
     """What is to be kept free of the disk is about to be written to."""
 
+    STOPPED = "stopped"
+    """The application wants no more of it."""
+
     CANCELLED = "cancelled"
     """The task of the request was cancelled."""
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,9 +230,7 @@ async def test_always_syncs_before_every_answer(
         assert server.tus.services.unsynced == {}
 
 
-async def test_progress_is_told_while_bytes_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_progress_is_told_while_bytes_come(tmp_path: Path) -> None:
     """PEERS: progress during a PATCH, not after. A function that raises harms nothing."""
     told: list[Progress] = []
 
@@ -247,12 +246,13 @@ async def test_progress_is_told_while_bytes_come(
         for one, where in ((asked, path), (sealed, checked)):
             one.feed(b"hello")
             await until(lambda where=where: server.size(where) == 5)
-        monkeypatch.setattr(keeper, "_TICK", 0.0)
+        services = server.tus.services
+        services.hooks = replace(services.hooks, progress_interval=0.0)
         telling = asyncio.create_task(tell_progress(server.tus.services, on_progress))
         await until(lambda: len(told) >= 2)
         telling.cancel()
         await asyncio.wait({telling})
-        assert {(one.upload_id, one.offset, one.length) for one in told} == {
+        assert {(one.id, one.offset, one.length) for one in told} == {
             (id_of(path), 5, 11),
             (id_of(checked), 0, 11),
         }

@@ -18,7 +18,6 @@ from tusd_py import (
     Access,
     Changes,
     DiskStorage,
-    EndedUpload,
     FinishedUpload,
     NewUpload,
     Phase,
@@ -26,6 +25,7 @@ from tusd_py import (
     Reject,
     Reply,
     TusApp,
+    UploadEvent,
     UploadNotFinished,
     UploadNotFound,
 )
@@ -292,16 +292,14 @@ async def test_progress_is_told_while_bytes_come(tmp_path: Path) -> None:
             url, content=slow(), headers=TUS | headers | {"Content-Length": "6"}
         )
         assert sent.status_code == 204
-    assert {(progress.upload_id, progress.length) for progress in told} == {
-        (url.rpartition("/")[2], 6)
-    }
+    assert {(progress.id, progress.length) for progress in told} == {(url.rpartition("/")[2], 6)}
 
 
 async def test_the_end_of_an_upload_is_told(tmp_path: Path) -> None:
     """Also when the function fails at first: nothing that depends on it is left behind."""
-    told: list[EndedUpload] = []
+    told: list[UploadEvent] = []
 
-    async def on_terminate(ended: EndedUpload) -> None:
+    async def on_terminate(ended: UploadEvent) -> None:
         told.append(ended)
         if len(told) == 1:
             raise RuntimeError("the database is away")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.asgi.in_process import Clock, id_of, running, until
-from tusd_py import EndedUpload
+from tusd_py import UploadEvent
 from tusd_py.hooks import outbox as room
 from tusd_py.hooks.events import OutboxEvent
 from tusd_py.hooks.outbox import Outbox
@@ -26,10 +26,10 @@ pytestmark = pytest.mark.anyio
 class Application:
     """An `on_terminate` that notes its calls, and fails as often as it is told."""
 
-    told: list[EndedUpload] = field(default_factory=list)
+    told: list[UploadEvent] = field(default_factory=list)
     fails: int = 0
 
-    async def __call__(self, ended: EndedUpload) -> None:
+    async def __call__(self, ended: UploadEvent) -> None:
         self.told.append(ended)
         if self.fails:
             self.fails -= 1
@@ -172,7 +172,7 @@ async def test_two_processes_one_claimant(
     inside, gate = asyncio.Event(), asyncio.Event()
 
     class Slow(Application):
-        async def __call__(self, ended: EndedUpload) -> None:
+        async def __call__(self, ended: UploadEvent) -> None:
             await super().__call__(ended)
             inside.set()
             await gate.wait()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 
@@ -23,7 +24,7 @@ from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
 from tusd_py.hooks.events import RequestEnded
-from tusd_py.hooks.interface import Access, Authorize, RequestInfo
+from tusd_py.hooks.interface import NO_REQUEST, Access, Authorize, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
 from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
 from tusd_py.protocol.errors import Header, ServerShutdown, TusError, UploadLocked, UploadNotFound
@@ -31,7 +32,7 @@ from tusd_py.protocol.forwarded import parse_origin
 from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus1 import Capabilities, Request, Response
-from tusd_py.protocol.upload import GONE
+from tusd_py.protocol.upload import GONE, Reply
 
 logger = logging.getLogger("tusd_py")
 
@@ -275,24 +276,27 @@ class TusRoutes:
     ) -> Response:
         services = self._services
         if isinstance(command, commands.Append):
-            return tus1.build_appended(await append(services, command, body, confirm))
+            return tus1.build_appended(await append(services, command, body, info, confirm))
         if isinstance(command, commands.Query):
             return tus1.build_found(await to_the_end(query(services, command), lambda: None))
         if isinstance(command, commands.Terminate):
-            await to_the_end(terminate(services, command), lambda: None)
-            return tus1.build_terminated()
+            work = terminate(services, command, info)
+            return tus1.build_terminated(await to_the_end(work, lambda: None))
 
         async def authorize_part(upload_id: str) -> None:
             if services.hooks.authorize is not None:
                 access = Access(verb="concatenate", upload_id=upload_id, request=info)
                 await _ask(services.hooks.authorize, access)
 
-        upload = await create(services, command, body, info, authorize_part, confirm)
+        replies: list[Reply] = []
+        upload = await create(
+            services, command, body, info, authorize_part, confirm, replies.append
+        )
         exchange.upload_id = upload.id
         location = self._location(scope, request, upload.id)
         if command.grant is not None and command.grant.query_for is not None:
             location += "?" + command.grant.query_for(upload.id)
-        return tus1.build_created(upload, location)
+        return tus1.build_created(upload, location, *replies)
 
     def _location(self, scope: Scope, request: Request, upload_id: str) -> str:
         host, port = scope.get("server") or ("localhost", None)
@@ -306,16 +310,21 @@ class TusRoutes:
 
     def _describe(self, scope: Scope, method: str, headers: Headers) -> RequestInfo:
         """The request for the application, if that will look at it."""
-        hooks = self._services.hooks
-        if hooks.authorize is None and hooks.new_id is None and hooks.on_create is None:
-            return _NOT_LOOKED_AT
-        client = scope.get("client")
+        if not self._services.hooks.look_at_requests:
+            return NO_REQUEST
+        client, port = scope.get("client") or ("", 0)
         return RequestInfo(
             method=method,
             path=scope["path"],
             query=scope.get("query_string", b"").decode("latin-1"),
             headers=headers.as_mapping(),
-            client=client[0] if client else "",
+            client=client,
+            port=port or 0,
+            uri=_uri(scope),
+            header_lines=tuple(
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in scope["headers"]
+            ),
         )
 
     async def _expires(self, upload_id: str, grant: Grant | None) -> tuple[Header, ...]:
@@ -353,8 +362,6 @@ def _granted(command: Asked, grant: Grant) -> Asked:
     return replace(command, grant=grant)
 
 
-_NOT_LOOKED_AT = RequestInfo()
-
 _VERBS: dict[type[commands.Command], str] = {
     commands.Create: "create",
     commands.Append: "append",
@@ -374,6 +381,13 @@ def _upload_id(path: str, base_path: str) -> str | None:
         return None
     # What lies elsewhere has a slash in it, and so is no id.
     return path.removeprefix(base_path)
+
+
+def _uri(scope: Scope) -> str:
+    """The path as it was sent, with its query."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+    query: bytes = scope.get("query_string") or b""
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def _request_id(headers: Headers) -> str:

@@ -19,7 +19,9 @@ from tusd_py.engine.finish import advance, fall_back, finish, resume
 from tusd_py.engine.live import Live
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import Memory, append_small
+from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import BytesReceived
+from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digests
 from tusd_py.protocol.commands import Append
@@ -28,6 +30,7 @@ from tusd_py.protocol.errors import (
     FloorReached,
     LengthExceeded,
     ReadTimeout,
+    Rejected,
     ServerShutdown,
     TusError,
     UploadInterrupted,
@@ -43,14 +46,19 @@ Confirm = Callable[[], Awaitable[object]]
 
 
 async def append(
-    services: Services, command: Append, body: Body, confirm: Confirm | None = None
+    services: Services,
+    command: Append,
+    body: Body,
+    request: RequestInfo = NO_REQUEST,
+    confirm: Confirm | None = None,
 ) -> Upload:
     """Takes the body of a `PATCH`; runs to its end, also when it is cancelled.
 
     Args:
         services: What to work with.
         command: What is asked for.
-        body: The bytes.
+        body: What is to be stored.
+        request: For the application.
         confirm: Called before the last byte of the upload counts; None where nobody is to be asked.
 
     Returns:
@@ -60,21 +68,27 @@ async def append(
     Raises:
         TusError: See `decide.append`; `ChecksumMismatch`, what
             `parse_upload_checksum_trailer` raises, `UploadInterrupted`, `ReadTimeout`,
-            `ServerShutdown`, what `confirm` raises, and the errors of storage and of `finish`.
+            `ServerShutdown`, what `on_progress` refuses with, what `confirm` raises, and the errors
+            of storage and of `finish`.
     """
     data = body.whole()
     if data is not None:
         body = Memory(data, body.trailers)
-        done = await append_small(services, command, body)
+        done = await append_small(services, command, body, request)
         if done is not None:
             return done
     return await to_the_end(
-        _append(services, command, body, confirm), lambda: body.interrupt(Reason.CANCELLED)
+        _append(services, command, body, request, confirm),
+        lambda: body.interrupt(Reason.CANCELLED),
     )
 
 
 async def _append(
-    services: Services, command: Append, body: Body, confirm: Confirm | None
+    services: Services,
+    command: Append,
+    body: Body,
+    request: RequestInfo,
+    confirm: Confirm | None,
 ) -> Upload:
     async def admit() -> None:
         known = await services.load(command.upload_id)
@@ -90,7 +104,7 @@ async def _append(
         upload = await services.load(command.upload_id)
         found = decide.find(upload, command.upload_id, services.clock(), command.grant)
         if found.phase is Phase.FINISHING:
-            found = await finish(services, found)
+            found = await finish(services, found, request)
         if found.phase is not Phase.RECEIVING or found.is_final:
             # Nothing more can come, but a client that repeats its last request is told so.
             decide.append(command, found, services.limits, services.clock())
@@ -98,14 +112,26 @@ async def _append(
         if services.is_ending:
             # Whoever waited for the lock when all bodies were interrupted was not among them.
             raise ServerShutdown
-        found = await _take(services, command, body, found, confirm)
+        try:
+            found = await _take(services, command, body, found, request, confirm)
+        except Rejected:
+            # `on_progress` wants no more of it.
+            left = await services.load(command.upload_id)
+            if left is not None and left.phase is Phase.RECEIVING:
+                await bury(services, left, Phase.TERMINATED, request=request)
+            raise
         if found.phase is Phase.FINISHING:
-            found = await finish(services, found)
+            found = await finish(services, found, request)
         return found
 
 
 async def _take(
-    services: Services, command: Append, body: Body, upload: Upload, confirm: Confirm | None
+    services: Services,
+    command: Append,
+    body: Body,
+    upload: Upload,
+    request: RequestInfo,
+    confirm: Confirm | None,
 ) -> Upload:
     """Stores the body and publishes what came of it."""
     at_once = services.pace.is_quick(durable=False)
@@ -121,6 +147,7 @@ async def _take(
             body=body,
             follows=plan.keep_partial and command.content.length is not None,
             since=services.clock(),
+            request=request,
         )
         begun_at = services.clock()
         outcome = await _store(services, command, live, plan)
@@ -131,7 +158,7 @@ async def _take(
         if outcome.error is None:
             return after
         if after.phase is Phase.FINISHING:
-            services.jobs.start(after.id, partial(resume, services, after.id))
+            services.jobs.start(after.id, partial(resume, services, after.id, request=request))
         raise outcome.error
 
 
@@ -195,6 +222,8 @@ def _unfinished(
     if received.ended_by in (EndedBy.IDLE, EndedBy.TOO_SLOW):
         return ReadTimeout()
     if received.ended_by is EndedBy.INTERRUPTED:
+        if live.stopped is not None:
+            return live.stopped
         if live.body.interrupted_by is Reason.NO_ROOM:
             return FloorReached(services.limits.min_free_disk)
         shutdown = live.body.interrupted_by is Reason.SHUTDOWN

@@ -7,8 +7,9 @@ from functools import partial
 from tusd_py.body import Body, Reason
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.finish import resume
-from tusd_py.engine.services import Services, to_the_end
+from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.engine.small import Memory, append_small, create_now
+from tusd_py.engine.telling import has_come_to
 from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import UploadCreated
 from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
@@ -27,7 +28,7 @@ from tusd_py.protocol.errors import (
     UploadTooLarge,
 )
 from tusd_py.protocol.metadata import build_upload_metadata, parse_upload_metadata
-from tusd_py.protocol.upload import Phase, Upload
+from tusd_py.protocol.upload import Phase, Reply, Upload
 
 
 async def create(
@@ -37,6 +38,7 @@ async def create(
     request: RequestInfo,
     authorize_part: Callable[[str], Awaitable[None]],
     confirm: Confirm | None = None,
+    on_reply: Callable[[Reply], None] = lambda _: None,
 ) -> Upload:
     """Answers a `POST`; runs to its end, also when it is cancelled.
 
@@ -47,6 +49,7 @@ async def create(
         request: For the application.
         authorize_part: Asks whether the client may use an upload, by id, as a part.
         confirm: As for `append`.
+        on_reply: Called with what the application adds to the response.
 
     Returns:
         The record, as far as the bytes that came along brought it.
@@ -57,11 +60,11 @@ async def create(
     """
     upload = _decided(services, command)
     if not _asks(services) and not upload.is_final:
-        return await _begin(services, upload, command, body, confirm)
+        return await _begin(services, upload, command, body, request, confirm)
 
     async def prepare_and_begin() -> Upload:
-        ready = await _prepare(services, upload, command, request, authorize_part)
-        return await _begin(services, ready, command, body, confirm)
+        ready = await _prepare(services, upload, command, request, authorize_part, on_reply)
+        return await _begin(services, ready, command, body, request, confirm)
 
     return await to_the_end(prepare_and_begin(), lambda: body.interrupt(Reason.CANCELLED))
 
@@ -75,7 +78,7 @@ def create_at_once(services: Services, command: Create, data: bytes) -> Upload |
     Raises:
         TusError: As `create`.
     """
-    if _asks(services) or command.concat is not None:
+    if _asks(services) or services.hooks.on_created or command.concat is not None:
         return None
     upload = _decided(services, command)
     if upload.phase is not Phase.RECEIVING:
@@ -110,38 +113,48 @@ async def _prepare(
     command: Create,
     request: RequestInfo,
     authorize_part: Callable[[str], Awaitable[None]],
+    on_reply: Callable[[Reply], None],
 ) -> Upload:
     """Asks whoever is to be asked about a new upload."""
     if isinstance(command.concat, Final):
         upload = await _with_parts(services, upload, command, command.concat, authorize_part)
-    return await _ask_application(services, upload, request)
+    return await _ask_application(services, upload, request, on_reply)
 
 
 async def _begin(
-    services: Services, upload: Upload, command: Create, body: Body, confirm: Confirm | None
+    services: Services,
+    upload: Upload,
+    command: Create,
+    body: Body,
+    request: RequestInfo,
+    confirm: Confirm | None,
 ) -> Upload:
     first = _first(upload, command)
     if first is not None and upload.phase is Phase.RECEIVING:
         data = body.whole()
         if data is not None:
             body = Memory(data, body.trailers)
-            done = await append_small(services, first, body, new=upload)
+            done = await append_small(services, first, body, request, new=upload)
             if done is not None:
                 return done
         return await to_the_end(
-            _with_content(services, upload, first, body, confirm),
+            _with_content(services, upload, first, body, request, confirm),
             lambda: body.interrupt(Reason.CANCELLED),
         )
-    upload = await _insert(services, upload)
+    upload = await _insert(services, upload, request)
     if upload.is_final or upload.phase is Phase.FINISHING:
-        upload = await services.jobs.join(
-            upload.id, partial(resume, services, upload.id), within=None
-        )
+        work = partial(resume, services, upload.id, request=request)
+        upload = await services.jobs.join(upload.id, work, within=None)
     return decide.find(upload, upload.id, services.clock())
 
 
-async def _insert(services: Services, upload: Upload) -> Upload:
-    upload = await services.insert(upload)
+async def _insert(services: Services, upload: Upload, request: RequestInfo) -> Upload:
+    if events := has_come_to(services, upload, Phase.RECEIVING, request):
+        durable = services.fsync is Fsync.ALWAYS
+        upload = await services.state.insert(upload, events=events, durable=durable)
+        services.wake_outbox()
+    else:
+        upload = await services.insert(upload)
     services.observe(UploadCreated(upload_id=upload.id))
     return upload
 
@@ -170,7 +183,9 @@ async def _with_parts(
     return upload._replace(upload_length=length)
 
 
-async def _ask_application(services: Services, upload: Upload, request: RequestInfo) -> Upload:
+async def _ask_application(
+    services: Services, upload: Upload, request: RequestInfo, on_reply: Callable[[Reply], None]
+) -> Upload:
     hooks = services.hooks
     if hooks.new_id is not None:
         chosen = await hooks.new_id(_describe(upload, request))
@@ -178,6 +193,8 @@ async def _ask_application(services: Services, upload: Upload, request: RequestI
     if hooks.on_create is not None:
         changes = await hooks.on_create(_describe(upload, request)) or Changes()
         upload = _changed(upload, changes)
+        if changes.reply is not None:
+            on_reply(changes.reply)
     return upload
 
 
@@ -188,6 +205,7 @@ def _describe(upload: Upload, request: RequestInfo) -> NewUpload:
         metadata=parse_upload_metadata(upload.upload_metadata or ""),
         is_partial=upload.is_partial,
         is_final=upload.is_final,
+        parts=upload.parts,
         principal=upload.principal,
         request=request,
     )
@@ -232,15 +250,20 @@ _REFUSALS = (
 
 
 async def _with_content(
-    services: Services, upload: Upload, first: Append, body: Body, confirm: Confirm | None
+    services: Services,
+    upload: Upload,
+    first: Append,
+    body: Body,
+    request: RequestInfo,
+    confirm: Confirm | None,
 ) -> Upload:
-    upload = await _insert(services, upload)
+    upload = await _insert(services, upload, request)
     try:
-        return await append(services, first, body, confirm)
+        return await append(services, first, body, request, confirm)
     except _REFUSALS:
         # The client learns of no URL, so nobody could ever go on with it.
         async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
             left = await services.load(upload.id)
             if left is not None and left.is_unfinished:
-                await bury(services, left, Phase.TERMINATED)
+                await bury(services, left, Phase.TERMINATED, request=request)
         raise

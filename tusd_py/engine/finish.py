@@ -12,8 +12,9 @@ from functools import partial
 
 from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
+from tusd_py.engine.telling import describe_finished, has_come_to
 from tusd_py.hooks.events import UploadFinished
-from tusd_py.hooks.interface import FinishedUpload
+from tusd_py.hooks.interface import NO_REQUEST, HookUnanswered, RequestInfo
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
 from tusd_py.storage.interface import SyncFailed, Writer
@@ -86,7 +87,7 @@ async def settle(services: Services, upload: Upload) -> Upload:
         return await advance(services, writer, found, found.upload_offset)
 
 
-async def finish(services: Services, upload: Upload) -> Upload:
+async def finish(services: Services, upload: Upload, request: RequestInfo = NO_REQUEST) -> Upload:
     """Under the lock: brings an upload in `finishing` to `complete`, or to `failed`.
 
     Raises:
@@ -105,13 +106,14 @@ async def finish(services: Services, upload: Upload) -> Upload:
     if asks(services, upload) and upload.path is None:
         placed = await services.publish(placed, durable=durable)
     try:
-        reply = await _tell(services, placed)
+        reply = await _tell(services, placed, request)
     except Rejected as refusal:
         await _fail(services, placed, refusal)
         raise
     taken = services.finishing.pop(upload.id, False)
     done = completed(placed, None if taken else path, reply)
-    done = await services.publish(done, durable=durable)
+    events = has_come_to(services, done, Phase.COMPLETE, request)
+    done = await services.publish(done, durable=durable, events=events)
     services.observe(UploadFinished(upload_id=done.id))
     if done.is_partial:
         for final_id in await services.state.finals_waiting_for(done.id):
@@ -125,27 +127,21 @@ def asks(services: Services, upload: Upload) -> bool:
     return services.hooks.on_finish is not None and not upload.is_partial
 
 
-async def _tell(services: Services, upload: Upload) -> Reply | None:
+async def _tell(services: Services, upload: Upload, request: RequestInfo) -> Reply | None:
     if services.hooks.on_finish is None or not asks(services, upload):
         return None
     services.finishing[upload.id] = False
     try:
-        return await services.hooks.on_finish(
-            FinishedUpload(
-                id=upload.id,
-                length=upload.upload_offset,
-                metadata=upload.metadata,
-                location=str(services.storage.locate(upload)),
-                created_at=upload.created_at,
-                principal=upload.principal,
-            )
-        )
+        return await services.hooks.on_finish(describe_finished(services, upload, request))
     except BaseException as error:
         services.finishing.pop(upload.id, None)
         # What `take` found, and will pass, is no fault of the application's.
         passes = isinstance(error, Rejected | StorageFull | StorageBusy)
         if passes or not isinstance(error, Exception):
             raise
+        if isinstance(error, HookUnanswered):
+            # The log has it already.
+            raise HookFailed from error
         # The root of the application's code.
         logger.exception("on_finish of upload %s failed; it will be called again", upload.id)
         raise HookFailed from error
@@ -159,13 +155,16 @@ async def _fail(services: Services, upload: Upload, refusal: Rejected) -> None:
     await services.storage.remove(upload)
 
 
-async def resume(services: Services, upload_id: str, *, waits: bool = True) -> Upload:
+async def resume(
+    services: Services, upload_id: str, *, waits: bool = True, request: RequestInfo = NO_REQUEST
+) -> Upload:
     """Takes up what is left to do for an upload that a crash, or its parts, left unfinished.
 
     Args:
         services: What to work with.
         upload_id: Whose.
         waits: Whether for whoever is at work on it; otherwise he is not disturbed either.
+        request: Whose work it is, for the application.
 
     Raises:
         UploadLocked: Someone else is at work on it.
@@ -178,5 +177,5 @@ async def resume(services: Services, upload_id: str, *, waits: bool = True) -> U
         if upload.is_final and upload.phase is Phase.RECEIVING:
             upload = await concatenate.assemble(services, upload)
         if upload.phase is Phase.FINISHING:
-            upload = await finish(services, upload)
+            upload = await finish(services, upload, request)
         return upload

@@ -10,8 +10,9 @@ from tusd_py.body import Reason
 from tusd_py.engine.finish import fall_back
 from tusd_py.engine.live import Live
 from tusd_py.engine.services import Fsync, Services, to_the_end
-from tusd_py.hooks.interface import Progress
-from tusd_py.protocol.errors import StorageFailed, StorageFull, UploadLocked
+from tusd_py.engine.telling import describe_progress
+from tusd_py.hooks.interface import HookUnanswered, Progress
+from tusd_py.protocol.errors import Rejected, StorageFailed, StorageFull, UploadLocked
 from tusd_py.protocol.upload import Phase, synced
 from tusd_py.storage.interface import SyncFailed
 
@@ -132,21 +133,32 @@ async def _sync(services: Services, upload_id: str) -> None:
 async def tell_progress(
     services: Services, on_progress: Callable[[Progress], Awaitable[None]]
 ) -> None:
-    """Runs until it is cancelled: tells the application how far each append is.
+    """Runs until it is cancelled: tells the application how far each append is, where it got on.
 
     It runs beside `keep`, so that a function that hangs keeps nothing from being synced.
     """
-    while True:
-        await asyncio.sleep(_TICK)
-        for live in list(services.live.values()):
-            try:
-                await _tell(live, on_progress)
-            except Exception:  # the root of the application's code
-                logger.exception("on_progress of upload %s failed", live.upload.id)
+    told: dict[str, int] = {}
+    room = asyncio.Semaphore(_AT_ONCE)
 
-
-async def _tell(live: Live, on_progress: Callable[[Progress], Awaitable[None]]) -> None:
-    offset = await live.size()
-    if offset is not None:
+    async def tell(live: Live) -> None:
+        offset = await live.size()
         upload = live.upload
-        await on_progress(Progress(upload_id=upload.id, offset=offset, length=upload.upload_length))
+        if offset is None or told.get(upload.id) == offset:
+            return
+        told[upload.id] = offset
+        now = upload._replace(upload_offset=offset)
+        try:
+            async with room:
+                await on_progress(describe_progress(services, now, live.request))
+        except Rejected as refusal:
+            live.stop(refusal)
+        except HookUnanswered:
+            pass  # the log has it already
+        except Exception:  # the root of the application's code
+            logger.exception("on_progress of upload %s failed", upload.id)
+
+    while True:
+        await asyncio.sleep(services.hooks.progress_interval)
+        under_way = list(services.live.values())
+        told = {live.upload.id: told.get(live.upload.id, -1) for live in under_way}
+        await asyncio.gather(*map(tell, under_way))

@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from tusd_py.body import Body, Reason
+from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
+from tusd_py.protocol.errors import Rejected
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import SyncFailed, Writer
 
@@ -21,6 +23,8 @@ class Live:
             verified, or if the body may turn out to be too long.
         since: When it was last published, in seconds since the epoch.
         failure: A sync that failed; the append ends with it.
+        request: What the bytes come with, for the application.
+        stopped: What the application wants no more bytes for; the upload ends with it.
     """
 
     upload: Upload
@@ -29,6 +33,8 @@ class Live:
     follows: bool
     since: float
     failure: SyncFailed | None = None
+    request: RequestInfo = NO_REQUEST
+    stopped: Rejected | None = None
     _commits: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ended: bool = False
 
@@ -67,6 +73,11 @@ class Live:
             placement = self.writer.placement(upload.upload_offset)
             self.upload = await publish(upload._replace(placement=placement))
             self.since = now
+
+    def stop(self, refusal: Rejected) -> None:
+        """The application wants no more of it."""
+        self.stopped = refusal
+        self.body.interrupt(Reason.STOPPED)
 
     async def size(self) -> int | None:
         """Bytes that are stored and count so far, None when the append has ended."""

@@ -9,8 +9,9 @@ The rules:
   behind an open tail came in order and count; behind any other they are cut, and the file is swept.
   Nobody sets it aside too early, since its lock is held.
 - A file that is new to its record is made anew: it is never one that somebody else has made.
-- Where the last byte leaves nothing to ask, to move or to assemble, that commit says `complete`.
-  The bytes and their name are synced before it where that is promised, and it is durable then.
+- Where the last byte leaves nothing to ask, to tell, to move or to assemble, that commit says
+  `complete`. The bytes and their name are synced before it where that is promised, and it is
+  durable then.
 - It is done on the event loop while the disk is quick (`services.Pace`): a hop to a thread and back
   costs more than all of it. While the disk is not, it is done in threads. What cannot be committed
   there just now is taken back, and left to them as well.
@@ -27,6 +28,7 @@ from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.engine.finish import asks, fall_back, finish
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.hooks.events import BytesReceived, UploadCreated, UploadFinished
+from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.commands import Append
@@ -128,7 +130,12 @@ def _now(services: Services, command: Append, data: bytes, new: Upload | None) -
 
 
 async def append_small(
-    services: Services, command: Append, body: Memory, new: Upload | None = None
+    services: Services,
+    command: Append,
+    body: Memory,
+    request: RequestInfo = NO_REQUEST,
+    *,
+    new: Upload | None = None,
 ) -> Upload | None:
     """As `append`, for a body that is in memory; None if the long way has to be gone.
 
@@ -136,11 +143,14 @@ async def append_small(
         services: What to work with.
         command: What is asked for.
         body: All of it.
+        request: For the application.
         new: The upload, if it has no record yet.
 
     Raises:
         StorageFailed: The record could not be committed, or its bytes not be synced.
     """
+    if new is not None and services.hooks.on_created is not None:
+        return None  # its first commit tells of an upload without any bytes
     data = body.data
     try:
         async with services.locks.attempt(command.upload_id):
@@ -158,7 +168,7 @@ async def append_small(
                 services.observe(UploadCreated(upload_id=after.id))
             _noted(services, after, len(data))
             if after.phase is Phase.FINISHING:
-                return await to_the_end(finish(services, after), lambda: None)
+                return await to_the_end(finish(services, after, request), lambda: None)
             return after
     except (UploadLocked, Unusual):
         return None
@@ -209,7 +219,8 @@ def _planned(
     last = offset == begun.upload_length
     always = services.fsync is Fsync.ALWAYS
     sync = always or (last and services.fsync is Fsync.COMPLETE)
-    path = services.storage.resting_path(begun) if last and not asks(services, begun) else None
+    waits = asks(services, begun) or services.hooks.on_finished is not None
+    path = services.storage.resting_path(begun) if last and not waits else None
     after = begun._replace(
         upload_offset=offset,
         synced_offset=offset if sync else begun.synced_offset,

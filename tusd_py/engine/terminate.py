@@ -1,30 +1,53 @@
 """The end of an upload before its time: a tombstone first, then the bytes go."""
 
 from tusd_py.engine.services import Fsync, Services
-from tusd_py.hooks.events import OutboxEvent, UploadBuried
+from tusd_py.engine.telling import describe, has_come_to
+from tusd_py.hooks.events import UploadBuried
+from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.commands import Terminate
 from tusd_py.protocol.errors import Rejected
-from tusd_py.protocol.metadata import build_upload_metadata
-from tusd_py.protocol.upload import Phase, Upload, buried
+from tusd_py.protocol.upload import Phase, Reply, Upload, buried
 
 
-async def terminate(services: Services, command: Terminate) -> None:
+async def terminate(
+    services: Services, command: Terminate, request: RequestInfo = NO_REQUEST
+) -> Reply | None:
     """Answers a `DELETE`, of an unfinished or a finished upload; an append is asked to end.
 
+    The application is asked before that, so that its refusal disturbs nobody; and once more if the
+    upload was finished meanwhile.
+
+    Returns:
+        What the application adds to the response.
+
     Raises:
-        TusError: See `decide.find`.
+        TusError: See `decide.find`; and whatever the application refuses with.
         UploadLocked: The upload is busy.
     """
     upload_id = command.upload_id
 
-    async def admit() -> None:
-        _find(services, await services.load(upload_id), command)
+    async def found() -> Upload:
+        return _find(services, await services.load(upload_id), command)
 
+    async def admit() -> None:
+        await found()
+
+    known = await found()
+    reply = await _ask(services, known, request)
     within = services.timing.acquire_lock
     async with services.locks.hold(upload_id, within=within, admit=admit):
-        upload = _find(services, await services.load(upload_id), command)
-        await bury(services, upload, Phase.TERMINATED)
+        upload = await found()
+        if upload.phase is not known.phase:
+            reply = await _ask(services, upload, request)
+        await bury(services, upload, Phase.TERMINATED, request=request)
+    return reply
+
+
+async def _ask(services: Services, upload: Upload, request: RequestInfo) -> Reply | None:
+    if services.hooks.on_terminating is None:
+        return None
+    return await services.hooks.on_terminating(describe(services, upload, request))
 
 
 def _find(services: Services, upload: Upload | None, command: Terminate) -> Upload:
@@ -37,7 +60,12 @@ def _find(services: Services, upload: Upload | None, command: Terminate) -> Uplo
 
 
 async def bury(
-    services: Services, upload: Upload, phase: Phase, *, unless_referred: bool = False
+    services: Services,
+    upload: Upload,
+    phase: Phase,
+    *,
+    unless_referred: bool = False,
+    request: RequestInfo = NO_REQUEST,
 ) -> int:
     """Under the lock: leaves a tombstone, tells the application, and lets the bytes go.
 
@@ -53,7 +81,7 @@ async def bury(
     tombstone = buried(upload, phase, now + services.timing.remember_gone)
     tombstone = await services.state.commit(
         tombstone,
-        events=_events(services, tombstone, now),
+        events=has_come_to(services, tombstone, phase, request),
         durable=services.fsync is Fsync.ALWAYS or is_promised,
         unless_referred=unless_referred,
     )
@@ -68,16 +96,3 @@ async def release(services: Services, tombstone: Upload) -> int:
     freed = await services.storage.remove(tombstone)
     await services.state.commit(tombstone._replace(released=True))
     return freed
-
-
-def _events(services: Services, upload: Upload, now: float) -> tuple[OutboxEvent, ...]:
-    if not services.tells:
-        return ()
-    event = OutboxEvent(
-        upload_id=upload.id,
-        phase=upload.phase,
-        at=now,
-        upload_offset=upload.upload_offset,
-        metadata=build_upload_metadata(upload.metadata),
-    )
-    return (event,)

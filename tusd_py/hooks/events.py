@@ -53,7 +53,55 @@ class RequestEnded(NamedTuple):
     seconds: float
 
 
-Observed = UploadCreated | BytesReceived | UploadFinished | UploadBuried | RequestEnded
+TUSD_HOOKS = (
+    "pre-create",
+    "post-create",
+    "post-receive",
+    "pre-finish",
+    "post-finish",
+    "pre-terminate",
+    "post-terminate",
+)
+"""tusd's names of what an application is asked (`pre-`) or told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookCalled:
+    """The application was asked or told something, by HTTP or by a command.
+
+    Attributes:
+        hook: tusd's name for it, such as `pre-create`.
+        failed: Whether there was no answer, or none that can be understood.
+    """
+
+    hook: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxSeen:
+    """How much of the outbox there is to tell.
+
+    Attributes:
+        waiting: Events that are still to be told.
+        oldest_at: When the oldest of them happened, in seconds since the epoch; None without any.
+        dead: Events that were given up.
+    """
+
+    waiting: int
+    oldest_at: float | None
+    dead: int
+
+
+Observed = (
+    UploadCreated
+    | BytesReceived
+    | UploadFinished
+    | UploadBuried
+    | RequestEnded
+    | HookCalled
+    | OutboxSeen
+)
 Observer = Callable[[Observed], None]
 """Called on the event loop; must be quick and must not raise."""
 
@@ -64,10 +112,12 @@ class OutboxEvent:
 
     Attributes:
         upload_id: Whose event.
-        phase: `terminated` or `expired`.
+        phase: What the upload came to: `receiving` for a new one, `complete`, `terminated` or
+            `expired`.
         at: Seconds since the epoch, UTC.
         upload_offset: Bytes that there were.
         metadata: In the format of `Upload-Metadata`.
+        details: What else is told, see `hooks.interface.build_details`.
     """
 
     upload_id: str
@@ -75,3 +125,4 @@ class OutboxEvent:
     at: float
     upload_offset: int
     metadata: str
+    details: str = "{}"

@@ -27,6 +27,8 @@
         UploadInterrupted                  ERR_UPLOAD_INTERRUPTED
         StaleGeneration                    ERR_UPLOAD_LOCKED
       Rejected                        any  ERR_UPLOAD_REJECTED
+        UploadStopped                 any  ERR_UPLOAD_STOPPED
+        TerminationRejected           any  ERR_UPLOAD_TERMINATION_REJECTED
       UploadExists                    409  ERR_UPLOAD_EXISTS
       ReadTimeout                     503  ERR_READ_TIMEOUT
       ServerShutdown                  503  ERR_SERVER_SHUTDOWN
@@ -356,6 +358,7 @@ class Rejected(TusError):
     """The application said no."""
 
     code, section = "ERR_UPLOAD_REJECTED", ""
+    says = "the server's application does not take this upload"
 
     def __init__(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> None:
         self.status = status
@@ -363,12 +366,26 @@ class Rejected(TusError):
         self.extra = dict(headers or {})
 
     def __str__(self) -> str:
-        return self.body
+        return self.body or self.says
 
     @property
     def headers(self) -> tuple[Header, ...]:
         """What the application adds."""
         return tuple(self.extra.items())
+
+
+class UploadStopped(Rejected):
+    """The application wants no more bytes of an upload, which is terminated."""
+
+    code = "ERR_UPLOAD_STOPPED"
+    says = "the server's application has stopped this upload"
+
+
+class TerminationRejected(Rejected):
+    """The application keeps an upload."""
+
+    code = "ERR_UPLOAD_TERMINATION_REJECTED"
+    says = "the server's application keeps this upload"
 
 
 class UploadExists(TusError):

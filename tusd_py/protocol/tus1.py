@@ -248,12 +248,21 @@ def build_capabilities(capabilities: Capabilities) -> Response:
     return _head(204, headers)
 
 
-def build_created(upload: Upload, location: str) -> Response:
-    """Creation, POST: "201 Created" and `Location`; and where the upload stands already."""
+def build_created(upload: Upload, location: str, *replies: Reply) -> Response:
+    """Creation, POST: "201 Created" and `Location`; and where the upload stands already.
+
+    Args:
+        upload: As it is now.
+        location: Its URL.
+        replies: What the application said at the creation; what it says at the finish goes before.
+    """
     headers: tuple[Header, ...] = (("Location", location),)
     if not upload.is_final:
         headers += (("Upload-Offset", build_upload_offset(upload.upload_offset)),)
-    return _with_reply(_head(201, (*headers, *build_expires(upload))), upload.reply)
+    response = _head(201, (*headers, *build_expires(upload)))
+    for reply in (*replies, upload.reply):
+        response = _with_reply(response, reply)
+    return response
 
 
 def build_appended(upload: Upload) -> Response:
@@ -265,13 +274,14 @@ def build_appended(upload: Upload) -> Response:
 
 
 def _with_reply(response: Response, reply: Reply | None) -> Response:
-    """The response with what the application said at the finish."""
+    """The response with what the application said; what that leaves out stays as it is."""
     if reply is None:
         return response
-    body = reply.body.encode()
-    extra = tuple(reply.headers.items())
+    body = reply.body.encode() or response.body
+    extra = {name.lower() for name in reply.headers}
+    kept = tuple(header for header in response.headers if header[0].lower() not in extra)
     status = reply.status or (200 if body and response.status == 204 else response.status)
-    return Response(status=status, headers=response.headers + extra, body=body)
+    return Response(status=status, headers=kept + tuple(reply.headers.items()), body=body)
 
 
 def build_found(upload: Upload) -> Response:
@@ -294,9 +304,9 @@ def build_found(upload: Upload) -> Response:
     return _head(200, (*headers, *build_expires(upload)))
 
 
-def build_terminated() -> Response:
+def build_terminated(reply: Reply | None = None) -> Response:
     """Termination, DELETE: "MUST respond with the 204 No Content status"."""
-    return _head(204, ())
+    return _with_reply(_head(204, ()), reply)
 
 
 def build_error(error: TusError, *, problem_json: bool = False, head: bool = False) -> Response:

@@ -25,6 +25,17 @@ class PendingEvent:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCounts:
+    """How many events the outbox has; `oldest_at` of those that wait, in seconds since the epoch,
+    None if none does; `dead` were given up.
+    """
+
+    waiting: int
+    oldest_at: float | None
+    dead: int
+
+
 class NotNow(Exception):
     """What was to be done at once would have to wait."""
 
@@ -67,11 +78,14 @@ class StateStore(Protocol):
         """Ends what is under way and closes the store."""
         ...
 
-    async def insert(self, upload: Upload, *, durable: bool = False) -> Upload:
+    async def insert(
+        self, upload: Upload, *, events: Sequence[OutboxEvent] = (), durable: bool = False
+    ) -> Upload:
         """A new record; the parts of a final upload are referred to from now on.
 
         Args:
             upload: What is to be known.
+            events: To be delivered, in this order.
             durable: Whether this must outlive a loss of power when it returns.
 
         Raises:
@@ -181,6 +195,10 @@ class StateStore(Protocol):
 
     async def next_event_at(self) -> float | None:
         """When the next event is due, in seconds since the epoch; None if none waits."""
+        ...
+
+    async def count_events(self) -> EventCounts:
+        """How much there is in the outbox."""
         ...
 
     async def event_delivered(self, number: int) -> None:

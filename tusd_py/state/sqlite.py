@@ -14,15 +14,15 @@ from tusd_py.protocol.errors import InvalidPart, StaleGeneration, StorageFull
 from tusd_py.protocol.upload import GONE, Phase, Upload
 from tusd_py.state.at_once import AtOnce, checkpoint
 from tusd_py.state.ballast import Ballast
-from tusd_py.state.interface import PendingEvent
+from tusd_py.state.interface import EventCounts, PendingEvent
 from tusd_py.state.rows import SELECT, from_row, insert, load, update
 from tusd_py.state.worker import Worker
 
 T = TypeVar("T")
 
-MIGRATIONS: tuple[str, ...] = (
-    Path(__file__).with_name("schema.sql").read_text("utf-8"),
-    "ALTER TABLE uploads ADD COLUMN principal TEXT;",
+MIGRATIONS: tuple[str, ...] = tuple(
+    Path(__file__).with_name(f"{step}.sql").read_text("utf-8")
+    for step in ("schema", "principal", "outbox_details")
 )
 """Step n takes a database from version n to n + 1."""
 
@@ -121,7 +121,9 @@ class SqliteState:
             if worker is not None:
                 await worker.close()
 
-    async def insert(self, upload: Upload, *, durable: bool = False) -> Upload:
+    async def insert(
+        self, upload: Upload, *, events: Sequence[OutboxEvent] = (), durable: bool = False
+    ) -> Upload:
         """See `StateStore.insert`."""
 
         def job(connection: sqlite3.Connection) -> Upload:
@@ -131,6 +133,7 @@ class SqliteState:
                 if part is None or part.phase in GONE:
                     raise InvalidPart(part_id, "does not exist here any more")
                 connection.execute("INSERT INTO part_refs VALUES (?, ?)", (part_id, upload.id))
+            _enqueue(connection, events)
             return upload
 
         return await self._write(job, durable=durable)
@@ -253,8 +256,8 @@ class SqliteState:
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """See `StateStore.due_events`."""
         query = (
-            "SELECT number, upload_id, phase, at, upload_offset, metadata, attempts FROM outbox "  # noqa: S608
-            f"WHERE {_IS_NEXT} AND retry_at <= ? ORDER BY number LIMIT ?"
+            "SELECT number, upload_id, phase, at, upload_offset, metadata, details, attempts "  # noqa: S608
+            f"FROM outbox WHERE {_IS_NEXT} AND retry_at <= ? ORDER BY number LIMIT ?"
         )
 
         def job(connection: sqlite3.Connection) -> list[PendingEvent]:
@@ -269,6 +272,19 @@ class SqliteState:
             query = f"SELECT MIN(retry_at) FROM outbox WHERE {_IS_NEXT}"  # noqa: S608
             (moment,) = connection.execute(query).fetchone()
             return None if moment is None else float(moment)
+
+        return await self._read(job)
+
+    async def count_events(self) -> EventCounts:
+        """See `StateStore.count_events`."""
+        query = (
+            "SELECT COUNT(*) FILTER (WHERE dead = 0), MIN(at) FILTER (WHERE dead = 0), "
+            "COUNT(*) FILTER (WHERE dead = 1) FROM outbox"
+        )
+
+        def job(connection: sqlite3.Connection) -> EventCounts:
+            waiting, oldest_at, dead = connection.execute(query).fetchone()
+            return EventCounts(waiting=waiting, oldest_at=oldest_at, dead=dead)
 
         return await self._read(job)
 
@@ -407,18 +423,23 @@ def _is_referred(connection: sqlite3.Connection, upload_id: str) -> bool:
 
 def _enqueue(connection: sqlite3.Connection, events: Sequence[OutboxEvent]) -> None:
     connection.executemany(
-        "INSERT INTO outbox (upload_id, phase, at, upload_offset, metadata) VALUES (?, ?, ?, ?, ?)",
-        [(e.upload_id, e.phase.value, e.at, e.upload_offset, e.metadata) for e in events],
+        "INSERT INTO outbox (upload_id, phase, at, upload_offset, metadata, details) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (e.upload_id, e.phase.value, e.at, e.upload_offset, e.metadata, e.details)
+            for e in events
+        ],
     )
 
 
 def _to_event(row: tuple[Any, ...]) -> PendingEvent:
-    number, upload_id, phase, at, upload_offset, metadata, attempts = row
+    number, upload_id, phase, at, upload_offset, metadata, details, attempts = row
     event = OutboxEvent(
         upload_id=upload_id,
         phase=Phase(phase),
         at=at,
         upload_offset=upload_offset,
         metadata=metadata,
+        details=details,
     )
     return PendingEvent(number=number, event=event, attempts=attempts)

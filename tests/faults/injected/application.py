@@ -16,7 +16,7 @@ from pathlib import Path
 import fastapi
 import uvicorn
 
-from tusd_py import DiskStorage, EndedUpload, FinishedUpload, Settings, Timing, TusApp
+from tusd_py import DiskStorage, FinishedUpload, Settings, Timing, TusApp, UploadEvent
 from tusd_py.wire.http import HttpProtocol
 
 EXPIRES_AFTER = 0.15
@@ -37,7 +37,7 @@ def build(directory: Path, fsync: str, what: str) -> fastapi.FastAPI:
         if what == "take":
             await tus.take(upload.id, taken / upload.id)
 
-    async def on_terminate(upload: EndedUpload) -> None:
+    async def on_terminate(upload: UploadEvent) -> None:
         tell(f"{upload.phase.value} {upload.id}")
 
     taken.mkdir(exist_ok=True)
