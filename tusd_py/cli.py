@@ -22,6 +22,7 @@ from tusd_py.wiring import (
     FSYNC,
     UPLOADING,
     VERBS,
+    HookSettings,
     InvalidKeys,
     Place,
     ServerSettings,
@@ -125,6 +126,70 @@ def _place(command: Callable[P, T]) -> Callable[P, T]:
             default=Path("data"),
             help="Folder of all uploads, finished or not.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def _hooks(command: Callable[P, T]) -> Callable[P, T]:
+    """The options that say who is asked and told of uploads, as tusd has them."""
+    for option in (
+        _flag(
+            "--progress-hooks-interval",
+            type=DURATION,
+            default="1s",
+            help="Between two post-receive of one upload.",
+        ),
+        _flag(
+            "--hooks-enabled-events",
+            metavar="NAMES",
+            default=HookSettings().hooks_enabled_events,
+            help="Hooks that are called, separated by commas; empty for all.",
+        ),
+        _flag(
+            "--hooks-dir-timeout",
+            type=DURATION,
+            default="60s",
+            help="How long a program in HOOKS_DIR may take.",
+        ),
+        _flag(
+            "--hooks-dir",
+            type=click.Path(path_type=Path),
+            help="Run the programs in this folder that are named as the hooks.",
+        ),
+        _flag(
+            "--hooks-http-secret-file",
+            type=click.Path(path_type=Path),
+            help="Sign what is sent with the secret in this file.",
+        ),
+        _flag(
+            "--hooks-http-forward-headers",
+            metavar="NAMES",
+            default="",
+            help="Headers of the client that are sent along, separated by commas.",
+        ),
+        _flag(
+            "--hooks-http-size-limit", type=SIZE, default="5KiB", help="Of the answer to a hook."
+        ),
+        _flag(
+            "--hooks-http-timeout",
+            type=DURATION,
+            default="15s",
+            help="How long a hook may take, with all its attempts.",
+        ),
+        _flag(
+            "--hooks-http-backoff",
+            type=DURATION,
+            default="1s",
+            help="Between two attempts.",
+        ),
+        _flag(
+            "--hooks-http-retry",
+            type=click.IntRange(1, 100),
+            default=3,
+            help="Attempts for each hook, where the network fails or the status is 500 or more.",
+        ),
+        _flag("--hooks-http", metavar="URL", help="Send tusd's hooks there."),
     ):
         command = option(command)
     return command
@@ -307,6 +372,7 @@ main.add_command(upload)
     default="30s",
     help="Kill one of several workers that does not answer for so long.",
 )
+@_hooks
 @_flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
 @_flag("--no-ui", is_flag=True, help="No page for browsers at /.")
 @_flag(
@@ -338,6 +404,8 @@ def serve_command(**flags: Any) -> None:
             "--worker-timeout is too short: a busy worker would be killed; give 1s or more"
         )
     _check_auth(flags)
+    if flags["progress_hooks_interval"] < 0.1:
+        raise click.UsageError("--progress-hooks-interval is too short; give 100ms or more")
     configure_logging(flags["log_format"], flags["log_level"])
     place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
     server = ServerSettings(
@@ -349,6 +417,9 @@ def serve_command(**flags: Any) -> None:
         shutdown_timeout=flags["shutdown_timeout"],
         workers=flags["workers"],
         worker_timeout=flags["worker_timeout"],
+    )
+    flags["hooks"] = HookSettings(
+        **{name: flags[name] for name in HookSettings.__dataclass_fields__}
     )
     uploads = UploadSettings(**{name: flags[name] for name in UploadSettings.__dataclass_fields__})
 

@@ -4,6 +4,7 @@ Numbers are plain until somebody asks for them: events are counted for every sma
 scrape comes now and then.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
@@ -21,8 +22,11 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tusd_py.hooks.events import (
+    TUSD_HOOKS,
     BytesReceived,
+    HookCalled,
     Observed,
+    OutboxSeen,
     RequestEnded,
     UploadBuried,
     UploadCreated,
@@ -59,6 +63,10 @@ class Metrics(Collector):
         self._errors: Counter[tuple[str, str]] = Counter()
         self._received = self._created = self._finished = 0
         self._terminated = self._expired = 0
+        # An alert on a rate needs the zero before the first one.
+        self._hooks = dict.fromkeys(TUSD_HOOKS, 0)
+        self._failed_hooks = dict.fromkeys(TUSD_HOOKS, 0)
+        self._outbox = OutboxSeen(waiting=0, oldest_at=None, dead=0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -78,6 +86,11 @@ class Metrics(Collector):
                 self._created += 1
             case UploadFinished():
                 self._finished += 1
+            case HookCalled():
+                self._hooks[event.hook] += 1
+                self._failed_hooks[event.hook] += event.failed
+            case OutboxSeen():
+                self._outbox = event
             case UploadBuried():
                 if event.phase == "terminated":
                     self._terminated += 1
@@ -101,6 +114,7 @@ class Metrics(Collector):
         for labels, count in self._errors.items():
             errors.add_metric(labels, count)
         yield from (requests, errors, seconds)
+        yield from self._collect_hooks()
         # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
         for name, says, value in (
             ("tusd_bytes_received", "Bytes that were stored and count.", self._received),
@@ -108,6 +122,26 @@ class Metrics(Collector):
             ("tusd_uploads_finished", "Uploads that are complete.", self._finished),
             ("tusd_uploads_terminated", "Uploads terminated.", self._terminated),
             ("tusd_uploads_expired", "Uploads that ran out of time.", self._expired),
+        ):
+            yield GaugeMetricFamily(name, says, value=value)
+
+    def _collect_hooks(self) -> Iterator[Metric]:
+        called = CounterMetricFamily(
+            "tusd_hook_invocations", "Hooks that were called.", labels=["hooktype"]
+        )
+        failed = CounterMetricFamily(
+            "tusd_hook_errors", "Hooks that gave no answer.", labels=["hooktype"]
+        )
+        for family, counts in ((called, self._hooks), (failed, self._failed_hooks)):
+            for hook, count in counts.items():
+                family.add_metric([hook], count)
+            yield family
+        outbox = self._outbox
+        lag = 0.0 if outbox.oldest_at is None else max(0.0, time.time() - outbox.oldest_at)
+        for name, says, value in (
+            ("tusd_outbox_waiting", "Events that are still to be told.", outbox.waiting),
+            ("tusd_outbox_lag_seconds", "Since the oldest of them happened.", lag),
+            ("tusd_outbox_dead", "Events that were given up.", outbox.dead),
         ):
             yield GaugeMetricFamily(name, says, value=value)
 

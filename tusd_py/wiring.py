@@ -3,11 +3,12 @@
 import asyncio
 import json
 import logging
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,11 @@ from tusd_py.auth.signed import SignedUrls
 from tusd_py.auth.source import Source, parse_secrets
 from tusd_py.auth.tokens import Tokens
 from tusd_py.engine.services import Fsync, Timing
+from tusd_py.hooks.command import CommandCarrier, CommandSettings
+from tusd_py.hooks.events import TUSD_HOOKS
+from tusd_py.hooks.http import HttpCarrier
+from tusd_py.hooks.http import HttpSettings as HttpHookSettings
+from tusd_py.hooks.tusd import Carrier, TusdHooks
 from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import StorageFailed, TusError
@@ -58,8 +64,13 @@ class NeedsFiles(Exception):
     """A tool for files was asked to work on a bucket."""
 
 
+class InvalidHooks(ValueError):
+    """What was said of hooks cannot be."""
+
+
 EXPECTED = (
     NotInstalled,
+    InvalidHooks,
     NeedsFiles,
     CannotListen,
     WorkersFailed,
@@ -112,6 +123,42 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HookSettings:
+    """Whom tusd's hooks go to, as tusd's flags say it; times are in seconds."""
+
+    hooks_http: str | None = None
+    hooks_http_retry: int = 3
+    hooks_http_backoff: float = 1.0
+    hooks_http_timeout: float = 15.0
+    hooks_http_size_limit: int = 5 << 10
+    hooks_http_forward_headers: str = ""
+    hooks_http_secret_file: Path | None = None
+    hooks_dir: Path | None = None
+    hooks_dir_timeout: float = 60.0
+    hooks_enabled_events: str = "pre-create,post-create,post-receive,post-terminate,post-finish"
+    progress_hooks_interval: float = 1.0
+
+    def enabled(self) -> frozenset[str]:
+        """The hooks that are called, by tusd's names.
+
+        Raises:
+            InvalidHooks: There is no such hook.
+        """
+        names = _listed(self.hooks_enabled_events) or TUSD_HOOKS
+        for name in names:
+            if name not in TUSD_HOOKS:
+                raise InvalidHooks(
+                    f"--hooks-enabled-events: there is no {name!r}; choose from "
+                    + ", ".join(TUSD_HOOKS)
+                )
+        return frozenset(names)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (each.strip() for each in text.split(","))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSettings:
     """What uploads are taken, and how requests are answered; see `TusApp` and its `Settings`."""
 
@@ -139,6 +186,7 @@ class UploadSettings:
     def asks(self) -> bool:
         """Whether somebody is asked who they are."""
         return bool(self.auth_tokens or self.auth_jwt_keys or self.auth_signing_key)
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     def for_app(self, state_dir: Path | None) -> Settings:
         """The part that an application has in its `Settings`; its mount is the base path."""
@@ -166,9 +214,11 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
     Raises:
         InvalidTemplate: The file template cannot be used.
         InvalidPlace: Something else of the place cannot be.
+        InvalidHooks: The hooks cannot be.
         InvalidKeys: Nobody can be known by what was given for that.
         NotInstalled: It needs an extra.
     """
+    carrier = _build_carrier(uploads.hooks)
     if place.s3_bucket is None:
         storage: Storage = DiskStorage(place.upload_dir, file_template=place.file_template)
         max_size, state_dir = uploads.max_size, place.state_dir
@@ -177,7 +227,7 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
         sizes = [size for size in (uploads.max_size, bucket.largest_upload) if size is not None]
         storage, max_size = bucket, min(sizes)
         state_dir = place.state_dir or place.upload_dir / "state"
-    return TusApp(
+    tus = TusApp(
         storage,
         max_size=max_size,
         expire_after=uploads.expire_after,
@@ -185,6 +235,47 @@ def build_app(place: Place, uploads: UploadSettings) -> TusApp:
         settings=uploads.for_app(state_dir),
         authorize=_build_credentials(uploads) if uploads.asks else None,
     )
+    if carrier is not None:
+        services, interval = tus.services, uploads.hooks.progress_hooks_interval
+        hooks = TusdHooks(carrier, uploads.hooks.enabled(), interval, services.observe)
+        services.hooks = hooks.over(services.hooks)
+        tus.at_stop.append(hooks.close)
+    return tus
+
+
+def _build_carrier(settings: HookSettings) -> Carrier | None:
+    if settings.hooks_http is not None and settings.hooks_dir is not None:
+        raise InvalidHooks("give either --hooks-http or --hooks-dir, not both")
+    if settings.hooks_dir is not None:
+        if not settings.hooks_dir.is_dir():
+            raise InvalidHooks(f"--hooks-dir: {settings.hooks_dir} is no folder")
+        return CommandCarrier(
+            CommandSettings(directory=settings.hooks_dir, timeout=settings.hooks_dir_timeout)
+        )
+    if settings.hooks_http is None:
+        return None
+    if not re.match(r"https?://[^/?#]", settings.hooks_http):
+        raise InvalidHooks("--hooks-http needs a URL that begins with http:// or https://")
+    return HttpCarrier(
+        HttpHookSettings(
+            url=settings.hooks_http,
+            attempts=settings.hooks_http_retry,
+            backoff=settings.hooks_http_backoff,
+            timeout=settings.hooks_http_timeout,
+            size_limit=settings.hooks_http_size_limit,
+            forward_headers=_listed(settings.hooks_http_forward_headers),
+            secret=_read_secret(settings.hooks_http_secret_file),
+        )
+    )
+
+
+def _read_secret(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    secret = path.read_bytes().rstrip(b"\r\n")
+    if not secret:
+        raise InvalidHooks(f"--hooks-http-secret-file: {path} is empty")
+    return secret
 
 
 def _build_credentials(uploads: UploadSettings) -> Credentials:
