@@ -88,9 +88,9 @@ class HookServer:
                     self.send_response(said.status)
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(content)))
+                    self.send_header("Connection", "close")
                     self.end_headers()
                     self.wfile.write(content)
-                self.close_connection = True
 
             def log_message(self, *_: object) -> None:
                 """Says nothing."""

@@ -320,6 +320,7 @@ class TusRoutes:
             headers=headers.as_mapping(),
             client=client,
             port=port or 0,
+            sent_method=scope["method"],
             uri=_uri(scope),
             header_lines=tuple(
                 (name.decode("latin-1"), value.decode("latin-1"))

@@ -25,6 +25,7 @@ class RequestInfo:
         headers: By lower-case name; a repeated one joined by commas.
         client: The address of the peer, empty if it is not known.
         port: Of the peer, 0 if it is not known.
+        sent_method: As in the request line.
         uri: The path as it was sent, with its query.
         header_lines: Names and values as they came, in order, repeated ones too.
     """
@@ -36,6 +37,7 @@ class RequestInfo:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     client: str = ""
     port: int = 0
+    sent_method: str = ""
     uri: str = ""
     header_lines: tuple[tuple[str, str], ...] = ()
 
@@ -249,6 +251,7 @@ def build_details(upload: UploadInfo) -> str:
                 "headers": dict(request.headers),
                 "client": request.client,
                 "port": request.port,
+                "sent_method": request.sent_method,
                 "uri": request.uri,
                 "header_lines": request.header_lines,
             },

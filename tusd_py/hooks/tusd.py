@@ -263,7 +263,7 @@ def _request(request: RequestInfo) -> dict[str, object]:
         host = f"[{address}]" if ":" in address else address
         address = f"{host}:{request.port}"
     return {
-        "Method": request.method,
+        "Method": request.sent_method,
         "URI": request.uri,
         "RemoteAddr": address,
         "Header": headers,
