@@ -46,27 +46,31 @@ class CommandCarrier:
         program = self._directory / call.hook
         if not program.exists():
             return None
-        try:
-            process = await asyncio.create_subprocess_exec(
-                program,
-                cwd=self._directory,
-                env=os.environ | _environment(call),
-                stdin=PIPE,
-                stdout=PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise NoAnswer(f"{program} cannot be run: {error.strerror}") from error
-        said = await self._output(process, call.body)
+        # No pipe, which a program that does not read would break while it is written to.
+        with os.fdopen(os.memfd_create("call"), "w+b") as stdin:
+            stdin.write(call.body)
+            stdin.seek(0)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    program,
+                    cwd=self._directory,
+                    env=os.environ | _environment(call),
+                    stdin=stdin,
+                    stdout=PIPE,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise NoAnswer(f"{program} cannot be run: {error.strerror}") from error
+        said = await self._output(process)
         if process.returncode:
             raise NoAnswer(f"{program} ended with status {process.returncode}")
         return said or None
 
-    async def _output(self, process: Process, call: bytes) -> bytes:
+    async def _output(self, process: Process) -> bytes:
         done = False
         try:
             async with asyncio.timeout(self._timeout):
-                said, _ = await process.communicate(call)
+                said, _ = await process.communicate()
                 done = True
                 return said
         except TimeoutError as error:
