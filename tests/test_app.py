@@ -28,10 +28,13 @@ from tusd_py import (
     HttpSettings,
     NetworkFileSystem,
     NewerDatabase,
+    Reject,
+    Reply,
     Settings,
     Timing,
     TusApp,
     UploadEvent,
+    UploadInfo,
     WrongInstance,
 )
 from tusd_py.app import _report
@@ -344,6 +347,76 @@ async def test_expired_uploads_are_swept_from_the_start(
         await eventually("nobody was told", lambda: told)
         await eventually("it was not logged", lambda: "swept 1 expired uploads" in caplog.text)
     assert (told[0].id, told[0].phase.value) == (url.rpartition("/")[2], "expired")
+
+
+async def test_everything_that_happens_is_told_in_order(tmp_path: Path) -> None:
+    """From the POST to the DELETE, with the request that did it."""
+    told: list[UploadEvent] = []
+
+    async def tell(event: UploadEvent) -> None:
+        told.append(event)
+
+    tus = TusApp(DiskStorage(tmp_path), on_created=tell, on_finished=tell, on_terminate=tell)
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 5, Upload_Metadata=metadata(name="a"))
+        await ask(client, "PATCH", url, b"hello", Upload_Offset="0")
+        await ask(client, "DELETE", url, expect=204)
+        await eventually("nobody was told", lambda: len(told) == 3)
+    assert [event.phase.value for event in told] == ["receiving", "complete", "terminated"]
+    assert [event.request.method for event in told] == ["POST", "PATCH", "DELETE"]
+    assert [event.offset for event in told] == [0, 5, 5]
+    assert {event.length for event in told} == {5}
+    assert len({event.event_id for event in told}) == 3
+
+
+async def test_a_termination_may_be_refused(tmp_path: Path) -> None:
+    """Of the upload as it is when it is locked, too: it may have been finished meanwhile."""
+    asked: list[UploadInfo] = []
+    finishing = asyncio.Event()
+
+    async def on_terminating(upload: UploadInfo) -> Reply | None:
+        asked.append(upload)
+        if upload.offset == upload.length:
+            raise Reject(403, "finished ones stay")
+        await finishing.wait()
+        return Reply(headers={"X-Why": "tea"})
+
+    tus = TusApp(DiskStorage(tmp_path), on_terminating=on_terminating)
+    async with tus.lifespan(), browser(tus) as client:
+        url = await create(client, "/", 5)
+        removing = asyncio.create_task(ask(client, "DELETE", url, expect=403))
+        await eventually("nobody was asked", lambda: asked)
+        await ask(client, "PATCH", url, b"hello", Upload_Offset="0")
+        finishing.set()
+        assert (await removing).text == "finished ones stay"
+        assert [upload.offset for upload in asked] == [0, 5]
+        other = await create(client, "/", 5)
+        gone = await ask(client, "DELETE", other, expect=204)
+        assert gone.headers["X-Why"] == "tea"
+
+
+async def test_an_event_that_nobody_here_is_told_of_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A start without the function, by mistake say, must not lose what the next one tells."""
+    told: list[str] = []
+
+    async def tell(event: UploadEvent) -> None:
+        told.append(event.phase.value)
+
+    async def fail(_: UploadEvent) -> None:
+        raise RuntimeError("no")
+
+    tus = TusApp(DiskStorage(tmp_path), on_created=fail)
+    async with tus.lifespan(), browser(tus) as client:
+        await create(client, "/", 5)
+        await eventually("it did not fail", lambda: "is receiving failed" in caplog.text)
+    tus = TusApp(DiskStorage(tmp_path), on_finished=tell)
+    async with tus.lifespan():
+        await eventually("it was dropped", lambda: "no function of this process" in caplog.text)
+    tus = TusApp(DiskStorage(tmp_path), on_created=tell)
+    async with tus.lifespan():
+        await eventually("it is lost", lambda: told == ["receiving"], within=30)
 
 
 async def test_of_two_processes_one_sweeps(

@@ -31,6 +31,7 @@ from tusd_py.wiring import (
     build_signer,
     configure_logging,
     explain,
+    import_tusd,
     list_uploads,
     opened,
     page_beside,
@@ -563,11 +564,49 @@ def backup(directory: Path, **place: Any) -> None:
     _run(Place(**place), run)
 
 
-def _run(place: Place, use: Callable[[TusApp], Coroutine[Any, Any, None]]) -> None:
+@main.command(name="import")
+@_place
+@_flag("--base-path", default="/files/", help="URL path that uploads are sent to.")
+@_flag("--expire-after", type=EXPIRY, default="24h", help="For unfinished uploads, from now on.")
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@_told
+def import_command(
+    directory: Path, base_path: str, expire_after: float | None, **place: Any
+) -> None:
+    """Take over the uploads in DIR, the upload directory of tusd.
+
+    Unfinished ones too: their clients resume, if the server answers under the same URL. Stop tusd
+    first, and do not start it again on DIR. Nothing is changed there: files get a second name in
+    UPLOAD_DIR, or are copied if that is on another disk. It may be run again.
+    """
+
+    async def run(tus: TusApp) -> None:
+        report = await import_tusd(tus, directory, base_path)
+        for upload_id in report.known:
+            click.echo(f"{_printable(upload_id)} is here already")
+        for upload_id, reason in report.not_taken.items():
+            click.echo(f"not taken: {_printable(upload_id)}: {_printable(reason)}", err=True)
+        click.echo(
+            f"took {len(report.taken)} uploads, {build_size(report.bytes_taken)}; "
+            f"{len(report.known)} were here already, {len(report.not_taken)} not taken"
+        )
+        if report.not_taken:
+            sys.exit(1)
+
+    _run(Place(**place), run, UploadSettings(expire_after=expire_after), is_new=True)
+
+
+def _run(
+    place: Place,
+    use: Callable[[TusApp], Coroutine[Any, Any, None]],
+    uploads: UploadSettings | None = None,
+    *,
+    is_new: bool = False,
+) -> None:
     configure_logging("text", "warning")
 
     async def run() -> None:
-        async with opened(place) as tus:
+        async with opened(place, uploads, is_new=is_new) as tus:
             await use(tus)
 
     asyncio.run(run())

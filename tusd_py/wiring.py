@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from tusd_py.auth.signed import VERBS as VERBS
 from tusd_py.auth.signed import SignedUrls
 from tusd_py.auth.source import Source, parse_secrets
 from tusd_py.auth.tokens import Tokens
+from tusd_py.engine.adopt import adopt
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.hooks.command import CommandCarrier, CommandSettings
 from tusd_py.hooks.events import TUSD_HOOKS
@@ -42,6 +44,7 @@ from tusd_py.state.sqlite import NewerDatabase, SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.template import InvalidTemplate
+from tusd_py.storage.tusd_directory import NotTaken, find_uploads, read_upload
 from tusd_py.wire.server import CannotListen, NotProtected, close, listen, run, run_worker
 from tusd_py.wire.server import ServerSettings as ServerSettings
 from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
@@ -181,12 +184,12 @@ class UploadSettings:
     auth_jwt_leeway: float = 10.0
     auth_signing_key: str | None = None
     no_auth: bool = False
+    hooks: HookSettings = field(default_factory=HookSettings)
 
     @property
     def asks(self) -> bool:
         """Whether somebody is asked who they are."""
         return bool(self.auth_tokens or self.auth_jwt_keys or self.auth_signing_key)
-    hooks: HookSettings = field(default_factory=HookSettings)
 
     def for_app(self, state_dir: Path | None) -> Settings:
         """The part that an application has in its `Settings`; its mount is the base path."""
@@ -462,15 +465,22 @@ def _serve_by_workers(
 
 
 @asynccontextmanager
-async def opened(place: Place) -> AsyncIterator[TusApp]:
-    """A deployment that is there already, for a tool beside its servers; nothing runs by itself.
+async def opened(
+    place: Place, uploads: UploadSettings | None = None, *, is_new: bool = False
+) -> AsyncIterator[TusApp]:
+    """A deployment for a tool beside its servers; nothing runs by itself.
+
+    Args:
+        place: Where it lies.
+        uploads: What it takes, if that matters.
+        is_new: Whether it may be made; otherwise it must be there already.
 
     Raises:
         WrongInstance: There is none, or its bytes and its state do not belong together.
         NewerDatabase: The state was made by a newer release.
     """
-    tus = build_app(place, UploadSettings())
-    if not tus.state.path.exists():
+    tus = build_app(place, uploads or UploadSettings())
+    if not is_new and not tus.state.path.exists():
         raise WrongInstance(
             f"there are no uploads of tusd-py in {place.upload_dir}: "
             f"{tus.state.path} does not exist; give --upload-dir as for the server"
@@ -600,6 +610,51 @@ async def _copy_one(
         # The copy holds what was acknowledged, on the disk, and nothing beyond.
         copied = copied._replace(synced_offset=upload.upload_offset, tail=Tail.OPEN)
     await state.commit(copied, durable=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class ImportReport:
+    """What came of an import; `not_taken` has a reason for each upload that was left."""
+
+    taken: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    not_taken: dict[str, str] = field(default_factory=dict)
+    bytes_taken: int = 0
+
+
+async def import_tusd(tus: TusApp, directory: Path, base_path: str) -> ImportReport:
+    """Takes over what lies in an upload directory of tusd, unfinished uploads too.
+
+    It may be repeated, and nothing is changed there. Nobody is asked, or told, of those uploads.
+
+    Args:
+        tus: Opened.
+        directory: tusd's.
+        base_path: What uploads lie under.
+
+    Raises:
+        NeedsFiles: The uploads lie in a bucket.
+        OSError: The directory cannot be read.
+    """
+    if not isinstance(tus.storage, DiskStorage):
+        raise NeedsFiles("import takes files, and these uploads lie in a bucket")
+    storage, services, report = tus.storage, tus.services, ImportReport()
+    for upload_id in await asyncio.to_thread(lambda: list(find_uploads(directory))):
+        try:
+            under = with_slashes(base_path)
+            found = await asyncio.to_thread(read_upload, directory, upload_id, under)
+            expires_at = services.limits.expires_at(services.clock())
+            upload = found.upload._replace(expires_at=expires_at)
+            if await adopt(services, upload, partial(storage.adopt, file=found.file)):
+                report.taken.append(upload_id)
+                report.bytes_taken += upload.upload_offset
+            else:
+                report.known.append(upload_id)
+        except NotTaken as error:
+            report.not_taken[upload_id] = str(error)
+        except (TusError, OSError) as error:
+            report.not_taken[upload_id] = explain(error)
+    return report
 
 
 class _JsonLines(logging.Formatter):

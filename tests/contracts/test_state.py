@@ -12,7 +12,7 @@ from tests.state.samples import NOW, PART, UPLOAD, event, final
 from tusd_py.protocol.concat import Final, Partial
 from tusd_py.protocol.errors import InvalidPart, StaleGeneration, UploadExists
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload
-from tusd_py.state.interface import StateStore
+from tusd_py.state.interface import EventCounts, StateStore
 
 pytestmark = pytest.mark.anyio
 
@@ -336,6 +336,26 @@ class TestOutbox:
         await enqueue(state, "a")
         (pending,) = await other.due_events(NOW, 10)
         assert (pending.event, pending.attempts) == (event("a"), 0)
+
+    async def test_keeps_what_was_inserted_with_a_record(
+        self, state: StateStore, other: StateStore
+    ) -> None:
+        told = replace(event("a"), phase=Phase.RECEIVING, details='{"length": 7}')
+        await state.insert(UPLOAD, events=[told])
+        with pytest.raises(UploadExists):
+            await state.insert(UPLOAD, events=[told])
+        (pending,) = await other.due_events(NOW, 10)
+        assert pending.event == told
+
+    async def test_counts_what_is_in_it(self, state: StateStore) -> None:
+        assert await state.count_events() == EventCounts(waiting=0, oldest_at=None, dead=0)
+        await enqueue(state, "x", "y", "z")
+        x, y, _ = await state.due_events(NOW, 10)
+        await state.event_failed(x.number, None)
+        await state.event_failed(y.number, NOW + 60)
+        found = await state.count_events()
+        assert (found.waiting, found.dead) == (2, 1)
+        assert found.oldest_at == event("y").at
 
     async def test_the_oldest_of_each_upload_in_order(self, state: StateStore) -> None:
         await enqueue(state, "x", "y", "x", "z", "y")

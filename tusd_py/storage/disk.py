@@ -192,6 +192,22 @@ class DiskStorage:
         """
         await in_thread(self._copy_out, upload, to)
 
+    async def adopt(self, upload: Upload, file: Path) -> str:
+        """Makes a file that is not ours the file of an upload, synced: its placement.
+
+        It stays where it is, too: as another name of the same file where that can be, and as the
+        original of a copy otherwise.
+
+        Args:
+            upload: No record knows it yet, and its lock is held.
+            file: Of as many bytes as its offset says.
+
+        Raises:
+            StorageFailed: It cannot be read and written to here, or is not as long as that.
+            StorageFull: There is no room for a copy.
+        """
+        return await in_thread(self._adopt, upload, file)
+
     async def strays(self, older_than: float) -> AsyncIterator[str]:
         """See `Storage.strays`."""
         for shard in await in_thread(self._layout.shards):
@@ -333,6 +349,30 @@ class DiskStorage:
         finally:
             os.close(descriptor)
         self._layout.sync_folder(target.parent)
+
+    def _adopt(self, upload: Upload, file: Path) -> str:
+        target = self._layout.file(upload.id)
+        if target.exists() and not target.samefile(file):
+            self._layout.quarantine(upload.id)  # half a copy, of one that was killed
+        try:
+            os.link(file, target, follow_symlinks=False)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            with file.open("rb") as reader, target.open("xb") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+        descriptor = os.open(target, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            stat = os.fstat(descriptor)
+            if stat.st_size != upload.upload_offset:
+                raise OSError(errno.EBUSY, "someone writes to it", str(file))
+            fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._layout.sync_folder(target.parent)
+        return f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
 
     def _inode(self, upload: Upload) -> tuple[int, int] | None:
         """Device and inode of the upload's bytes; a device may have another number each boot."""
