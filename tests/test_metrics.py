@@ -1,11 +1,16 @@
 """What a scrape shows for what happened."""
 
+import time
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tusd_py.hooks.events import (
+    TUSD_HOOKS,
     BytesReceived,
+    HookCalled,
     Observed,
+    OutboxSeen,
     RequestEnded,
     UploadBuried,
     UploadCreated,
@@ -47,6 +52,22 @@ EVENTS: list[tuple[Observed, str, float]] = [
     (BytesReceived(upload_id="a", count=4711), "tusd_bytes_received", 4711),
     (UploadCreated(upload_id="a"), "tusd_uploads_created", 1),
     (UploadFinished(upload_id="a"), "tusd_uploads_finished", 1),
+    (
+        HookCalled(hook="pre-create", failed=False),
+        "tusd_hook_invocations_total hooktype=pre-create",
+        1,
+    ),
+    (
+        HookCalled(hook="post-finish", failed=True),
+        "tusd_hook_invocations_total hooktype=post-finish",
+        1,
+    ),
+    (HookCalled(hook="post-finish", failed=True), "tusd_hook_errors_total hooktype=post-finish", 1),
+    (
+        HookCalled(hook="post-finish", failed=False),
+        "tusd_hook_errors_total hooktype=post-finish",
+        0,
+    ),
     (buried(Phase.TERMINATED), "tusd_uploads_terminated", 1),
     (buried(Phase.EXPIRED), "tusd_uploads_expired", 1),
 ]
@@ -87,6 +108,26 @@ def test_before_anything_happened_the_names_are_there() -> None:
     """An alert on a rate needs the zero before the first one."""
     found = samples(Metrics())
     assert {name: found[name] for name in NAMES} == dict.fromkeys(NAMES, 0)
+
+
+def test_all_hooks_are_there_from_the_start() -> None:
+    found = samples(Metrics())
+    for hook in TUSD_HOOKS:
+        assert found[f"tusd_hook_invocations_total hooktype={hook}"] == 0
+        assert found[f"tusd_hook_errors_total hooktype={hook}"] == 0
+
+
+def test_the_outbox_shows_what_waits_and_since_when() -> None:
+    """An alert on the lag tells that nobody answers to hooks."""
+    metrics = Metrics()
+    names = ("tusd_outbox_waiting", "tusd_outbox_lag_seconds", "tusd_outbox_dead")
+    assert [samples(metrics)[name] for name in names] == [0, 0, 0]
+    metrics.observe(OutboxSeen(waiting=3, oldest_at=time.time() - 90, dead=2))
+    waiting, lag, dead = (samples(metrics)[name] for name in names)
+    assert (waiting, dead) == (3, 2)
+    assert 90 <= lag < 190
+    metrics.observe(OutboxSeen(waiting=0, oldest_at=None, dead=2))
+    assert [samples(metrics)[name] for name in names] == [0, 0, 2]
 
 
 def test_two_servers_in_one_process_count_apart() -> None:
