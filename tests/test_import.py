@@ -18,7 +18,6 @@ from tests.interop.toolchains import NODE, built
 from tests.serving import Served, eventually, serving
 from tests.tusd import running_tusd, tusd_program
 from tusd_py.protocol.upload import Upload
-from tusd_py.storage import disk
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.layout import Layout
 from tusd_py.storage.tusd_directory import NotTaken, read_upload
@@ -253,7 +252,7 @@ async def test_a_file_is_adopted_from_whatever_a_kill_has_left(
         def other_disk(*_: object, **__: object) -> None:
             raise OSError(18, os.strerror(18))
 
-        monkeypatch.setattr(disk.os, "link", other_disk)
+        monkeypatch.setattr(os, "link", other_disk)
     upload = Upload(id="abc", created_at=1.0, upload_offset=5, upload_length=11)
     if left == "link" and not linked:
         return  # a link that is there is on the same disk
@@ -306,7 +305,7 @@ def test_a_client_of_tusd_resumes_here(
     file = tmp_path / "film.bin"
     file.write_bytes(content)
     client = Client(folder=node_folder, version=version)
-    job = {"storage": str(tmp_path / "urls.json"), "options": {"chunkSize": 1 << 18}}
+    job: dict[str, object] = {"storage": str(tmp_path / "urls"), "options": {"chunkSize": 1 << 18}}
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}/files/"
     with (

@@ -400,10 +400,11 @@ class TusApp:
         function = {Phase.RECEIVING: hooks.on_created, Phase.COMPLETE: hooks.on_finished}.get(
             event.phase, hooks.on_terminate
         )
-        if function is None:
+        if function is not None:
+            await function(event)
+        elif not hooks.drop_events:
             # Another process has one, or the next start; dropped, it would never be told.
             raise NobodyIsTold
-        await function(event)
 
     async def _open_storage(self, instance: str | None) -> None:
         if instance is None:

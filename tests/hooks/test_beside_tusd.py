@@ -8,7 +8,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,16 +86,22 @@ class Beside:
     uploads: Path
     hooks: HookServer
 
-    def asked_by(self, act: Callable[[httpx.Client, str], None]) -> list[Asked]:
-        """What the hook server is asked while a client acts, in an order of its own."""
+    def asked_by(self, act: Callable[[httpx.Client, str], None], events: int) -> list[Asked]:
+        """What the hook server is asked while a client acts, in an order of its own.
+
+        Args:
+            act: What the client does.
+            events: How many it is told of; that comes after the client has its answers.
+        """
         self.hooks.answer = lambda _: Said()
         self.hooks.asked.clear()
         with httpx.Client(trust_env=False, headers={"X-Twice": "1"}) as client:
             act(client, self.url)
-        count = -1
-        while count != len(self.hooks.asked):  # what is over is told after the answer
-            count = len(self.hooks.asked)
-            time.sleep(0.5)
+        eventually(
+            f"not told: {self.hooks.hooks()}",
+            lambda: sum(hook.startswith("post-") for hook in self.hooks.hooks()) == events,
+            within=30,
+        )
         return list(self.hooks.asked)
 
 
@@ -146,7 +151,16 @@ def seen(asked: list[Asked], uploads: Path) -> list[Json]:
     return [json.loads(text) for text in sorted(calls)]
 
 
-ACTS = [whole, with_content, empty, late_length, terminated, overridden, parts]
+ACTS: dict[Callable[[httpx.Client, str], None], int] = {
+    whole: 2,
+    with_content: 2,
+    empty: 2,
+    late_length: 2,
+    terminated: 2,
+    overridden: 2,
+    parts: 6,
+}
+"""What a client does, and how many events that makes."""
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
@@ -154,8 +168,8 @@ def test_the_same_is_sent(
     theirs: Beside, ours: Beside, act: Callable[[httpx.Client, str], None]
 ) -> None:
     """Field by field; with the request's headers, their names in Go's writing."""
-    expected = seen(theirs.asked_by(act), theirs.uploads)
-    found = seen(ours.asked_by(act), ours.uploads)
+    expected = seen(theirs.asked_by(act, ACTS[act]), theirs.uploads)
+    found = seen(ours.asked_by(act, ACTS[act]), ours.uploads)
     # "The Server SHOULD NOT process these partial uploads until they are concatenated".
     expected = [
         call

@@ -199,6 +199,8 @@ class Hooks:
             `Reject` keeps the upload.
         on_terminate: After an upload was terminated or has expired; at least once.
         progress_interval: Seconds between two calls of `on_progress` for one upload.
+        drop_events: Whether an event that none of these is told of is nobody's, and dropped;
+            otherwise it is kept for another process, or the next start.
     """
 
     authorize: Authorize | None = None
@@ -211,6 +213,7 @@ class Hooks:
     on_terminating: Callable[[UploadInfo], Awaitable[Reply | None]] | None = None
     on_terminate: Callable[[UploadEvent], Awaitable[None]] | None = None
     progress_interval: float = 1.0
+    drop_events: bool = False
 
     @property
     def look_at_requests(self) -> bool:

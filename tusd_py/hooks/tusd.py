@@ -149,6 +149,8 @@ class TusdHooks:
             on_terminating=enabled("pre-terminate", self.on_terminating),
             on_terminate=enabled("post-terminate", self.on_terminate),
             progress_interval=self._progress_interval,
+            # What is not enabled is not wanted.
+            drop_events=True,
         )
 
     async def close(self) -> None:
