@@ -131,6 +131,9 @@ class S3Storage:
             raise StoredBytesLost(upload.id)
         if placement.multipart == INTENDED:
             placement = replace(placement, multipart=None, has_strays=True)
+        if placement.has_lost_numbers:
+            # The store is tried, then (see `_leftovers`).
+            placement = replace(placement, has_strays=True)
         yield S3Writer(
             upload,
             placement,
@@ -258,10 +261,10 @@ class S3Storage:
 
     async def _leftovers(self, upload: Upload, placement: Placement) -> list[Part]:
         """Parts that were sent and are not recorded, if the store does not let them go."""
-        if not placement.multipart or placement.reserved <= placement.last_part:
+        if not placement.multipart or not placement.has_lost_numbers:
             return []
         try:
-            if await self._bucket.takes_gaps(f"{self._piece_key(upload)}probe"):
+            if await self._bucket.takes_gaps(self._probe_key(upload)):
                 return []
             found = await self._bucket.parts(
                 placement.key, placement.multipart, placement.last_part
@@ -315,13 +318,19 @@ class S3Storage:
 
     async def _clear(self, upload: Upload, placement: Placement, *, unless: str | None) -> None:
         """Lets go of what is not the object: pieces, and multipart uploads but for one."""
-        begun = [placement.multipart] if placement.multipart else []
-        if placement.has_strays or placement.multipart == INTENDED:
-            begun = await self._bucket.multiparts(placement.key)
-        for multipart in begun:
-            if multipart != unless:
-                await self._bucket.abort(placement.key, multipart)
+        begun = [(placement.key, placement.multipart)] if placement.multipart else []
         keys = [f"{self._piece_key(upload)}{number}" for number in placement.all_pieces]
+        if placement.has_strays or placement.has_lost_numbers or placement.multipart == INTENDED:
+            probe = self._probe_key(upload)
+            begun = [
+                (key, multipart)
+                for key in (placement.key, probe)
+                for multipart in await self._bucket.multiparts(key)
+            ]
+            keys.append(probe)
+        for key, multipart in begun:
+            if multipart != unless:
+                await self._bucket.abort(key, multipart)
         await self._bucket.delete(keys)
 
     async def _stored(self, upload: Upload, placement: Placement) -> int:
@@ -368,6 +377,9 @@ class S3Storage:
 
     def _piece_key(self, upload: Upload) -> str:
         return f"{self._settings.object_prefix}{upload.id}.tail-"
+
+    def _probe_key(self, upload: Upload) -> str:
+        return f"{self._piece_key(upload)}probe"
 
     def _metadata(self, upload: Upload) -> dict[str, str]:
         return {_ID: upload.id}

@@ -208,13 +208,16 @@ class Bucket:
             if done.get("Errors"):
                 raise StorageFailed from OSError(str(done["Errors"][0]))
 
-    async def begin(self, key: str, metadata: Mapping[str, str]) -> str:
-        """A multipart upload: its id."""
+    async def begin(self, key: str, metadata: Mapping[str, str]) -> tuple[str, bool]:
+        """A multipart upload: its id, and whether it was asked for more than once.
+
+        Each time may have begun one, whose id nobody knows.
+        """
         with _translated():
             begun = await self._client.create_multipart_upload(
                 Bucket=self.name, Key=key, Metadata=metadata
             )
-        return str(begun["UploadId"])
+        return str(begun["UploadId"]), begun["ResponseMetadata"]["RetryAttempts"] > 0
 
     async def upload_part(self, key: str, multipart: str, number: int, data: memoryview) -> Part:
         """A part.
@@ -279,10 +282,11 @@ class Bucket:
         """Whether a completion may leave out parts that were sent; tried once, with a few bytes.
 
         Args:
-            key: Of an object that may be made for that, and is deleted.
+            key: Of an object that may be made for that, and is deleted. An end on the way leaves
+                it, or multipart uploads of it.
         """
         if self._takes_gaps is None:
-            multipart = await self.begin(key, {})
+            multipart, _ = await self.begin(key, {})
             try:
                 data = memoryview(b"?")
                 await self.upload_part(key, multipart, 1, data)

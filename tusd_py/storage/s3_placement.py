@@ -33,7 +33,8 @@ class Placement:
     Attributes:
         key: Of the object that the upload becomes.
         multipart: The id of its multipart upload; `INTENDED`, or None for none.
-        has_strays: Whether multipart uploads of this key may have been begun and not recorded.
+        has_strays: Whether multipart uploads may have been begun and not recorded: of this key, or
+            of the one that the store was tried with.
         parts: Recorded ones, in order.
         reserved: The highest part number that may have been used.
         pieces: Of the tail, in order.
@@ -59,6 +60,11 @@ class Placement:
     def last_part(self) -> int:
         """The number of the last recorded part, 0 for none."""
         return self.parts[-1].number if self.parts else 0
+
+    @property
+    def has_lost_numbers(self) -> bool:
+        """Whether parts may have been sent, behind the last recorded one, that never were."""
+        return bool(self.multipart) and self.reserved > self.last_part
 
     @property
     def dead_pieces(self) -> tuple[int, ...]:

@@ -347,7 +347,10 @@ class S3Writer:
 
     async def _begin(self, commit: Commit) -> str:
         self._may_be_begun = True
-        self._multipart = await self._shared.bucket.begin(self._base.key, self._metadata)
+        begun = await self._shared.bucket.begin(self._base.key, self._metadata)
+        self._multipart, was_repeated = begun
+        if was_repeated:
+            self._base = replace(self._base, has_strays=True)
         await commit()
         return self._multipart
 
