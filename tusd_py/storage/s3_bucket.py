@@ -42,14 +42,12 @@ class Access:
         region: None for what the chain says.
         path_style: Whether the bucket stands in the path and not in the host's name.
         attempts: Tries of each call.
-        connections: Open at once.
     """
 
     endpoint: str | None = None
     region: str | None = None
     path_style: bool = False
     attempts: int = 5
-    connections: int = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +116,8 @@ class Bucket:
         access = self._access
         config = AioConfig(
             retries={"mode": "standard", "total_max_attempts": access.attempts},
-            max_pool_connections=access.connections,
+            # What is on its way is bounded elsewhere; no silent store may keep others from theirs.
+            max_pool_connections=0,
             s3={"addressing_style": "path" if access.path_style else "auto"},
             connect_timeout=10,
             read_timeout=60,

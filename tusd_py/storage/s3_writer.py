@@ -389,8 +389,8 @@ class S3Writer:
             await self._load_tail(buffer)
         data = buffer.data[: buffer.end] if merges else buffer.data[buffer.tail : buffer.end]
         number = await self._number(self._piece_numbers, commit)
-        async with self._shared.at_once:
-            await self._shared.bucket.put(f"{self._piece_key}{number}", data, {})
+        # Small, and one at a time: it needs none of the places, which parts may hold for long.
+        await self._shared.bucket.put(f"{self._piece_key}{number}", data, {})
         piece = Part(number=number, size=len(data))
         self._pieces = (piece,) if merges else (*self._pieces, piece)
         self._drop_buffer()
