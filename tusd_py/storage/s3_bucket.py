@@ -14,13 +14,14 @@ import base64
 import hashlib
 import io
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from tusd_py.protocol.errors import StorageFailed, StorageFull
@@ -29,6 +30,14 @@ from tusd_py.storage.s3_placement import Part
 
 _GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404", "NotFound"})
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuota"})
+_ANSWERS_WITHIN = 60.0
+"""Seconds of silence until a call is tried again."""
+
+_MOVES_WITHIN = 90.0
+"""Seconds in which some of a body must go out: nothing else ends the wait for a store that does not
+ask for it (`100 Continue`), or takes no more of it.
+"""
+
 _DELETE_AT_ONCE = 1_000
 _READ_AT_ONCE = 256 << 10
 
@@ -67,15 +76,19 @@ class _View(io.BytesIO):
 
     Args:
         data: Must not change while it is sent.
+        limit: Begins anew with each piece that is read.
     """
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, limit: asyncio.Timeout) -> None:
         super().__init__()
         self._data = data
+        self._limit = limit
         self._at = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
         """See `io.BytesIO.read`."""
+        with suppress(RuntimeError):  # it has ended meanwhile
+            self._limit.reschedule(asyncio.get_running_loop().time() + _MOVES_WITHIN)
         end = len(self._data) if size is None or size < 0 else self._at + size
         read = bytes(self._data[self._at : end])
         self._at += len(read)
@@ -120,7 +133,7 @@ class Bucket:
             max_pool_connections=0,
             s3={"addressing_style": "path" if access.path_style else "auto"},
             connect_timeout=10,
-            read_timeout=60,
+            read_timeout=_ANSWERS_WITHIN,
             # Of stores other than AWS's, few know what is more than that.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
@@ -156,9 +169,14 @@ class Bucket:
         """An object, from memory."""
         md5 = await _md5(data)
         with _translated():
-            await self._client.put_object(
-                Bucket=self.name, Key=key, Body=_View(data), ContentMD5=md5, Metadata=metadata
-            )
+            async with asyncio.timeout(_MOVES_WITHIN) as limit:
+                await self._client.put_object(
+                    Bucket=self.name,
+                    Key=key,
+                    Body=_View(data, limit),
+                    ContentMD5=md5,
+                    Metadata=metadata,
+                )
 
     async def copy(self, source: str, key: str, metadata: Mapping[str, str]) -> None:
         """An object, from another one of this bucket.
@@ -226,14 +244,15 @@ class Bucket:
         """
         md5 = await _md5(data)
         with _translated():
-            done = await self._client.upload_part(
-                Bucket=self.name,
-                Key=key,
-                UploadId=multipart,
-                PartNumber=number,
-                Body=_View(data),
-                ContentMD5=md5,
-            )
+            async with asyncio.timeout(_MOVES_WITHIN) as limit:
+                done = await self._client.upload_part(
+                    Bucket=self.name,
+                    Key=key,
+                    UploadId=multipart,
+                    PartNumber=number,
+                    Body=_View(data, limit),
+                    ContentMD5=md5,
+                )
         return Part(number=number, size=len(data), etag=done["ETag"].strip('"'))
 
     async def complete(self, key: str, multipart: str, parts: Sequence[Part]) -> None:
@@ -355,5 +374,5 @@ def _translated() -> Iterator[None]:
         if code in _FULL:
             raise StorageFull from error
         raise StorageFailed from error
-    except (BotoCoreError, HTTPClientError, OSError, TimeoutError) as error:
+    except (BotoCoreError, HTTPClientError, ClientPayloadError, OSError, TimeoutError) as error:
         raise StorageFailed from error
