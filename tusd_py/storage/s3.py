@@ -196,8 +196,9 @@ class S3Storage:
         except (Gone, StorageFailed) as error:
             # It may have been made before, and the answer been lost.
             if not await self.has(upload):
-                if isinstance(error, StorageFailed):
-                    raise
+                # Some stores tell one as the other.
+                if await self._is_there(upload, placement):
+                    raise StorageFailed from error
                 raise StoredBytesLost(upload.id) from error
         else:
             if not await self.has(upload):
@@ -299,6 +300,20 @@ class S3Storage:
         else:
             async with self._loaded(upload, placement) as tail:
                 await self._bucket.put(key, tail, metadata)
+
+    async def _is_there(self, upload: Upload, placement: Placement) -> bool:
+        """Whether the store has all that is recorded."""
+        numbers: set[int] = set()
+        if placement.multipart and placement.parts:
+            try:
+                found = await self._bucket.parts(placement.key, placement.multipart, 0)
+            except Gone:
+                return False
+            numbers = {part.number for part in found}
+        for piece in placement.pieces:
+            if await self._bucket.head(f"{self._piece_key(upload)}{piece.number}") is None:
+                return False
+        return numbers >= {part.number for part in placement.parts}
 
     @asynccontextmanager
     async def _loaded(self, upload: Upload, placement: Placement) -> AsyncIterator[memoryview]:
