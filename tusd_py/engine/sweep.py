@@ -229,8 +229,21 @@ async def _finish(services: Services, upload_id: str) -> None:
         await services.jobs.join(upload_id, work, within=None)
     except UploadLocked:
         raise
+    except StoredBytesLost:
+        await _give_up(services, upload_id)
     except Exception:  # of a job, which has told of it itself
         logger.debug("upload %s could not be finished", upload_id, exc_info=True)
+
+
+async def _give_up(services: Services, upload_id: str) -> None:
+    """Ends an upload that nobody can finish, when its time has run out."""
+    async with services.locks.attempt(upload_id):
+        upload = await services.state.load(upload_id)
+        if upload is None or upload.phase is not Phase.FINISHING or upload.expires_at is None:
+            return
+        if upload.expires_at <= services.clock():
+            logger.error("upload %s is given up: its bytes are not there any more", upload_id)
+            await bury(services, upload, Phase.EXPIRED, unless_referred=True)
 
 
 async def _release_again(services: Services, upload_id: str) -> None:
