@@ -39,9 +39,10 @@ class S3Place:
         """A storage over it; its credentials come from the environment."""
         return S3Storage(self.bucket, replace(settings or S3Settings(), access=self.access))
 
-    def objects(self) -> dict[str, bytes]:
+    def objects(self, prefix: str = "") -> dict[str, bytes]:
         """All that lies in it but for info objects, by key."""
-        listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
+        listed = found.get("Contents", [])
         keys = [each["Key"] for each in listed if not each["Key"].endswith(".info")]
         return {key: self.content(key) for key in keys}
 

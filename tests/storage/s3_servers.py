@@ -40,6 +40,30 @@ SWIFT_PROGRAMS = ("memcached", str(Path(sys.executable).with_name("swift-proxy-s
 Sections = dict[str, dict[str, object]]
 
 
+class Gateway:
+    """What speaks S3; killed, it can be started again on the same port over the same objects."""
+
+    def __init__(self, programs: "_Programs", port: int, name: str, *command: object) -> None:
+        self._programs = programs
+        self._port = port
+        self._name = name
+        self._command = command
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Until it listens; it may run already."""
+        if self._running is None:
+            self._running = self._programs.start(self._name, *self._command)
+            self._programs.wait_for(self._port, self._running)
+
+    def kill(self) -> None:
+        """SIGKILL, in the midst of whatever it does."""
+        running, self._running = self._running, None
+        assert running is not None, "it runs"
+        running.kill()
+        running.wait(STOPS_WITHIN)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
     """Where one listens, and who may use it."""
@@ -47,7 +71,7 @@ class S3Server:
     endpoint: str
     access_key: str
     secret_key: str
-    gateway: subprocess.Popen[bytes]
+    gateway: Gateway
 
     @property
     def environment(self) -> dict[str, str]:
@@ -124,11 +148,12 @@ def _write(path: Path, sections: Sections) -> None:
 
 
 @contextlib.contextmanager
-def ceph(folder: Path) -> Iterator[S3Server]:
+def ceph(folder: Path, *, smallest_part: int = 5 << 20) -> Iterator[S3Server]:
     """A monitor, one store in memory, and the S3 gateway before it.
 
     Args:
         folder: Its path must be short, since sockets lie in it.
+        smallest_part: Bytes of any part but the last.
     """
     folder.mkdir(parents=True)
     port, monitor, first = free_ports(3)
@@ -169,6 +194,7 @@ def ceph(folder: Path) -> Iterator[S3Server]:
             "client.rgw": {
                 "rgw frontends": f"beast endpoint=127.0.0.1:{port}",
                 "rgw run sync thread": "false",
+                "rgw multipart min part size": smallest_part,
                 # What was deleted is gone soon, since it all lies in memory.
                 "rgw gc obj min wait": 1,
                 "rgw gc processor period": 5,
@@ -197,8 +223,8 @@ def ceph(folder: Path) -> Iterator[S3Server]:
         programs.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", store)
         programs.run("ceph", "osd", "new", store, "0")
         programs.start("osd", "ceph-osd", "-f", "-i", "0")
-        gateway = programs.start("rgw", "radosgw", "-f", "-n", "client.rgw")
-        programs.wait_for(port, gateway)
+        gateway = Gateway(programs, port, "rgw", "radosgw", "-f", "-n", "client.rgw")
+        gateway.start()
         key, secret = f"--access-key={access_key}", f"--secret-key={secret_key}"
         programs.run("radosgw-admin", "user", "create", "--uid=u", "--display-name=u", key, secret)
         yield S3Server(
@@ -252,9 +278,11 @@ def swift(folder: Path) -> Iterator[S3Server]:
         for role, role_port in zip(_ROLES, ports, strict=True):
             program = bin_folder / f"swift-{role}-server"
             started.append((role_port, programs.start(role, program, folder / f"{role}.conf")))
-        proxy = programs.start("proxy", bin_folder / "swift-proxy-server", folder / "proxy.conf")
-        for each, program_ in [*started, (port, proxy)]:
+        for each, program_ in started:
             programs.wait_for(each, program_)
+        program = bin_folder / "swift-proxy-server"
+        proxy = Gateway(programs, port, "proxy", program, folder / "proxy.conf")
+        proxy.start()
         yield S3Server(
             endpoint=f"http://127.0.0.1:{port}",
             access_key="test:tester",
