@@ -23,7 +23,11 @@ def module(env: Mapping[str, str]) -> str:
 
 @dataclass
 class Served:
-    """A `tusd-py serve` on loopback that can be killed and started again at the same URL."""
+    """A `tusd-py serve` on loopback that can be killed and started again at the same URL.
+
+    Attributes:
+        program: What `python -m` runs in place of `tusd-py`, if anything.
+    """
 
     upload_dir: Path
     flags: tuple[str, ...] = ()
@@ -31,12 +35,13 @@ class Served:
     port: int = 0
     url: str = ""
     process: subprocess.Popen[str] | None = None
+    program: str = ""
 
     def start(self) -> None:
         """Starts the server and waits for the line that tells its URL."""
         assert self.process is None, "still running"
         env = {**os.environ, **self.env}
-        command = [sys.executable, "-m", module(env), "serve"]
+        command = [sys.executable, "-m", self.program or module(env), "serve"]
         command += ["--port", str(self.port), "--upload-dir", str(self.upload_dir), *self.flags]
         log = self.log.open("a")
         self.process = subprocess.Popen(

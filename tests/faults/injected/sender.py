@@ -116,6 +116,7 @@ class Sender:
         port: Of the server.
         on_lost: Called when no answer came: brings the server back.
         on_refused: Called when the server reported a failure of its own (5xx), or cannot now (423).
+        asks_again: Statuses, beside those that mean it, after which it does not give up.
         may_fall: Whether an offset may go down: where a sync failed, what was not synced is lost.
         exchanges: Everything that was asked.
         uploads: Everything that was created.
@@ -124,6 +125,7 @@ class Sender:
     port: Callable[[], int]
     on_lost: Callable[[], object] = _nothing
     on_refused: Callable[[], object] = _nothing
+    asks_again: frozenset[int] = frozenset()
     may_fall: Callable[[], bool] = _never
     exchanges: list[Exchange] = field(default_factory=list)
     uploads: list[Sent] = field(default_factory=list)
@@ -141,6 +143,7 @@ class Sender:
         self.exchanges.append(_exchange(method, path, answer))
         if answer.status >= 500:
             self._check_refusal(method, answer)
+        if answer.status >= 500 or answer.status in self.asks_again:
             self.on_refused()
         return answer
 
@@ -228,15 +231,23 @@ class Sender:
             if told != end:
                 raise Broken(f"{end} bytes were sent, and 204 says {told}")
             self.acknowledge(sent, told)
-        elif answer is None or answer.status >= 500 or answer.status in (409, 423):
+        elif answer is None or answer.status >= 500 or answer.status in self._goes_on_after:
             self.where(sent)
             sent.content[sent.told :] = os.urandom(sent.length - sent.told)
         else:
             raise Broken(f"PATCH at {offset} was answered {answer.status}: {answer.body!r}")
 
+    @property
+    def _goes_on_after(self) -> frozenset[int]:
+        return self.asks_again | {409, 423}
+
     def where(self, sent: Sent) -> int:
         """Where the server says that it stands."""
         answer = self.head(sent.path)
+        for _ in range(TRIES):
+            if answer.status not in self.asks_again:
+                break
+            answer = self.head(sent.path)
         if answer.status != 200:
             raise Broken(f"HEAD of what was created says {answer.status}")
         told = int(answer.headers["Upload-Offset"])

@@ -1,0 +1,35 @@
+"""`tusd-py` over a bucket in small: parts of 256 KiB, and waits of moments.
+
+Nothing else is changed: `python -m tests.faults.s3.serve serve --s3-bucket ...`.
+"""
+
+from dataclasses import replace
+
+from botocore.retries.standard import ExponentialBackoff
+
+from tests.launch import switch
+from tusd_py.cli import main
+from tusd_py.storage import s3, s3_bucket
+from tusd_py.storage.s3_parts import PartRules
+
+PART = 256 << 10
+SMALLEST = PART // 2
+RULES = PartRules(preferred=PART, smallest=SMALLEST, largest=PART)
+TRIES = 3
+
+Storage = s3.S3Storage
+
+
+def small(bucket: str, settings: s3.S3Settings) -> s3.S3Storage:
+    """A storage like that which was asked for, in small."""
+    access = replace(settings.access, attempts=TRIES)
+    return Storage(bucket, replace(settings, rules=RULES, access=access))
+
+
+if __name__ == "__main__":
+    switch()
+    s3.S3Storage = small  # type: ignore[assignment, misc]
+    s3_bucket._ANSWERS_WITHIN = 0.5
+    s3_bucket._MOVES_WITHIN = 0.75
+    ExponentialBackoff.delay_amount = lambda *_: 0.01
+    main()

@@ -1,0 +1,43 @@
+"""A sample of `python -m tests.faults.s3 errors`: a call fails, and nothing is lost."""
+
+import pytest
+
+from tests.faults.s3.errors import KINDS, Faulty
+from tests.faults.s3.scenarios import SCENARIOS
+from tests.faults.s3.served import S3Served
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("is_lasting", [False, True])
+@pytest.mark.parametrize(
+    ("name", "kind", "at"),
+    [
+        ("plain", "500, but done", 2),  # CreateMultipartUpload
+        ("plain", "reset in", 5),  # GetObject
+        ("checksummed", "503 SlowDown", 3),  # UploadPart
+        ("deferred", "no answer", 4),
+        ("concatenated", "reset after", 14),
+        ("terminated", "403 ExpiredToken", 6),  # CompleteMultipartUpload
+    ],
+)
+def test_nothing_is_lost_by_an_error(
+    server: S3Served, name: str, kind: str, at: int, is_lasting: bool
+) -> None:
+    """Otherwise: a client is told that bytes are stored, and they are not, or something is left
+    in the bucket that is paid for and belongs to nobody.
+    """
+    (wanted,) = (each for each in KINDS if each.name == kind)
+    fate = Faulty(SCENARIOS[name], server).meet(wanted, at, lasting=is_lasting)
+    assert fate is not None, "it came to that call"
+    assert not fate.broken
+
+
+@pytest.mark.parametrize(
+    ("kind", "at"), [("late", 2), ("aborted", 4), ("404 NoSuchUpload", 4), ("200 with an error", 1)]
+)
+def test_a_store_that_behaves_oddly(server: S3Served, kind: str, at: int) -> None:
+    (wanted,) = (each for each in KINDS if each.name == kind)
+    fate = Faulty(SCENARIOS["plain"], server).meet(wanted, at, lasting=False)
+    assert fate is not None, "it came to that call"
+    assert not fate.broken
