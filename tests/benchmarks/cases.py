@@ -33,6 +33,8 @@ class Scale:
     asked: int = 500
     largest: int = GIB
     crowds: tuple[int, ...] = (1, 10, 100, 500, 1_000, 2_000)
+    bucket: int = 2 * GIB
+    each_in_bucket: int = GIB
     rounds: int = 5
 
 
@@ -54,6 +56,8 @@ QUICK = Scale(
     asked=200,
     largest=64 * MIB,
     crowds=(1, 10, 100, 500),
+    bucket=256 * MIB,
+    each_in_bucket=64 * MIB,
     rounds=1,
 )
 TINY = Scale(
@@ -73,6 +77,8 @@ TINY = Scale(
     asked=10,
     largest=16 * KIB,
     crowds=(4,),
+    bucket=20 * MIB,
+    each_in_bucket=6 * MIB,
     rounds=1,
 )
 """For the test of the benchmarks themselves."""

@@ -24,6 +24,22 @@ const [port, directory] = process.argv.slice(2)
 const server = new Server({ path: '/files', datastore: new FileStore({ directory }) })
 http.createServer((q, r) => server.handle(q, r)).listen(Number(port), '127.0.0.1')
 """
+_NODE_S3_SERVER = """
+const http = require('node:http')
+const { Server } = require('@tus/server')
+const { S3Store } = require('@tus/s3-store')
+const [port] = process.argv.slice(2)
+const datastore = new S3Store({
+  partSize: 8 << 20, maxConcurrentPartUploads: 4, useTags: false,
+  s3ClientConfig: {
+    bucket: process.env.TUSD_PY_S3_BUCKET, endpoint: process.env.TUSD_PY_S3_ENDPOINT,
+    region: process.env.AWS_DEFAULT_REGION, forcePathStyle: true,
+    requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED',
+  },
+})
+const server = new Server({ path: '/files', datastore })
+http.createServer((q, r) => server.handle(q, r)).listen(Number(port), '127.0.0.1')
+"""
 _TUSPYSERVER = """
 import sys, uvicorn
 from fastapi import FastAPI
@@ -113,12 +129,14 @@ def _served(script: str) -> Callable[[Path, int, Path], list[str]]:
     return command
 
 
-def _install_node(place: Path) -> None:
-    _needs("npm")
-    (place / "server.cjs").write_text(_NODE_SERVER)
-    (place / "package.json").write_text(json.dumps({"private": True}))
-    packages = ("@tus/server", "@tus/file-store")
-    _call("npm", "install", "--no-audit", "--no-fund", *packages, cwd=place)
+def _install_node(server: str, *packages: str) -> Callable[[Path], None]:
+    def install(place: Path) -> None:
+        _needs("npm")
+        (place / "server.cjs").write_text(server)
+        (place / "package.json").write_text(json.dumps({"private": True}))
+        _call("npm", "install", "--no-audit", "--no-fund", *packages, cwd=place)
+
+    return install
 
 
 def _node(place: Path, port: int, uploads: Path) -> list[str]:
@@ -165,6 +183,9 @@ BARE = "bare"
 STARLETTE = "starlette"
 TUSD = "tusd"
 NODE = "tus-node"
+NODE_S3 = "tus-node s3-store"
+BOTO3 = "boto3"
+"""No server: it sends a file to the store itself; see `bucket.py`."""
 
 
 def catalogue(tusd: Path | None) -> dict[str, Peer]:
@@ -182,7 +203,19 @@ def catalogue(tusd: Path | None) -> dict[str, Peer]:
         Peer(name=DEFAULT, command=_own()),
         Peer(name=STARLETTE, command=_served("plain_starlette.py")),
         Peer(name=TUSD, command=_tusd(found), install=None if found else _build_tusd),
-        Peer(name=NODE, command=_node, install=_install_node, path="/files"),
+        Peer(
+            name=NODE,
+            command=_node,
+            install=_install_node(_NODE_SERVER, "@tus/server", "@tus/file-store"),
+            path="/files",
+        ),
+        Peer(
+            name=NODE_S3,
+            command=_node,
+            install=_install_node(_NODE_S3_SERVER, "@tus/server", "@tus/s3-store"),
+            path="/files",
+        ),
+        Peer(name=BOTO3, command=lambda *_: []),
         Peer(
             name="tuspyserver",
             command=_python,

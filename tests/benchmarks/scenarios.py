@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks.aside import beside
 from tests.benchmarks.asking import download, prepare
+from tests.benchmarks.bucket import bucket, bucket_memory
 from tests.benchmarks.cases import (
     CPU_PER_GB,
     PEAK,
@@ -300,4 +301,6 @@ SCENARIOS: dict[str, Callable[[Scale], Iterator[Case]]] = {
     "cleanup": cleanup,
     "sizes": sizes,
     "connections": connections,
+    "s3": bucket,
+    "s3-memory": bucket_memory,
 }

@@ -9,12 +9,23 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.cases import TINY, Bench, Case
-from tests.benchmarks.peers import BARE, HERE, OURS, STARLETTE, NotHere, Peer, catalogue
+from tests.benchmarks.measuring import MIB
+from tests.benchmarks.peers import (
+    BARE,
+    BOTO3,
+    HERE,
+    OURS,
+    STARLETTE,
+    NotHere,
+    Peer,
+    catalogue,
+)
 from tests.benchmarks.plot import write_plots
 from tests.benchmarks.report import markdown, write_json
 from tests.benchmarks.rounds import Table, run
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.servers import MEMORY, folder
+from tests.storage.s3_servers import CEPH_PROGRAMS, missing
 
 pytestmark = pytest.mark.skipif(not MEMORY.is_dir(), reason="there is no /dev/shm")
 
@@ -52,13 +63,39 @@ def test_every_server_of_the_trio_gets_its_numbers(bench: Bench, name: str) -> N
     assert len([line for line in lines if " x |" in line]) == len(TRIO) - 1, "ratios to ours"
 
 
-@pytest.mark.parametrize("name", sorted(SCENARIOS.keys() - {"big", "chunks", "four", "small"}))
+@pytest.mark.parametrize(
+    "name", sorted(SCENARIOS.keys() - {"big", "chunks", "four", "small", "s3"})
+)
 def test_our_server_can_be_measured(bench: Bench, name: str) -> None:
     """Each of these knows something of our server that can change: its schema, files, answers."""
+    need_store(name)
     *_, case = SCENARIOS[name](TINY)
     for row in measured(case, bench, chosen(OURS)).rows:
         assert (row.missing, row.failed) == (None, None)
         assert {column.key for column in case.columns} <= row.rounds[0].keys()
+
+
+def need_store(name: str) -> None:
+    if name.startswith("s3") and (lacking := missing(CEPH_PROGRAMS)):
+        pytest.skip(f"no S3 server to measure on: {', '.join(lacking)} not installed")
+
+
+def test_a_bucket_is_measured_beside_a_client_without_a_server(bench: Bench) -> None:
+    """What a server costs that does nothing is what that client costs."""
+    need_store("s3")
+    table = measured(next(SCENARIOS["s3"](TINY)), bench, chosen(BOTO3, OURS))
+    for row in table.rows:
+        assert (row.missing, row.failed) == (None, None)
+        assert all(row.rounds[0][column.key] > 0 for column in table.case.columns), row
+
+
+def test_an_object_of_other_bytes_is_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_store("s3")
+    monkeypatch.setattr("tests.benchmarks.bucket.block", lambda: memoryview(bytes(MIB)))
+    (row,) = measured(next(SCENARIOS["s3"](TINY)), bench, chosen(OURS)).rows
+    assert "0 objects are whole of 1" in str(row.failed)
 
 
 def test_a_server_that_loses_bytes_is_an_error(bench: Bench, tmp_path: Path) -> None:

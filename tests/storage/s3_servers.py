@@ -148,12 +148,13 @@ def _write(path: Path, sections: Sections) -> None:
 
 
 @contextlib.contextmanager
-def ceph(folder: Path, *, smallest_part: int = 5 << 20) -> Iterator[S3Server]:
+def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> Iterator[S3Server]:
     """A monitor, one store in memory, and the S3 gateway before it.
 
     Args:
         folder: Its path must be short, since sockets lie in it.
         smallest_part: Bytes of any part but the last.
+        room: Bytes for objects; they are not taken before they are needed.
     """
     folder.mkdir(parents=True)
     port, monitor, first = free_ports(3)
@@ -189,7 +190,7 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20) -> Iterator[S3Server]:
             "osd": {
                 "osd data": folder / "osd",
                 "osd objectstore": "memstore",
-                "memstore device bytes": "8G",
+                "memstore device bytes": room,
             },
             "client.rgw": {
                 "rgw frontends": f"beast endpoint=127.0.0.1:{port}",
