@@ -302,18 +302,25 @@ class S3Storage:
                 await self._bucket.put(key, tail, metadata)
 
     async def _is_there(self, upload: Upload, placement: Placement) -> bool:
-        """Whether the store has all that is recorded."""
-        numbers: set[int] = set()
-        if placement.multipart and placement.parts:
-            try:
-                found = await self._bucket.parts(placement.key, placement.multipart, 0)
-            except Gone:
-                return False
-            numbers = {part.number for part in found}
+        """Whether the store has all that is recorded, and can still make an object of it."""
         for piece in placement.pieces:
             if await self._bucket.head(f"{self._piece_key(upload)}{piece.number}") is None:
                 return False
-        return numbers >= {part.number for part in placement.parts}
+        return not placement.parts or await self._are_there(upload, placement)
+
+    async def _are_there(self, upload: Upload, placement: Placement) -> bool:
+        assert placement.multipart, "it has parts"
+        try:
+            found = await self._bucket.parts(placement.key, placement.multipart, 0)
+        except Gone:
+            return False
+        tags = {part.number: part.etag for part in found}
+        # A number that was used again may have come late from its former holder.
+        if any(tags.pop(part.number, None) not in ("", part.etag) for part in placement.parts):
+            return False
+        # Behind the last one it may be the tail.
+        strange = any(number < placement.last_part or not placement.pieces for number in tags)
+        return not strange or await self._bucket.takes_gaps(self._probe_key(upload))
 
     @asynccontextmanager
     async def _loaded(self, upload: Upload, placement: Placement) -> AsyncIterator[memoryview]:

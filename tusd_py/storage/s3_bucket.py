@@ -291,7 +291,11 @@ class Bucket:
             )
             async for page in pages:
                 found += [
-                    Part(number=each["PartNumber"], size=each["Size"])
+                    Part(
+                        number=each["PartNumber"],
+                        size=each["Size"],
+                        etag=each.get("ETag", "").strip('"'),
+                    )
                     for each in page.get("Parts", ())
                 ]
         return found
