@@ -158,10 +158,6 @@ class TestUpload:
         check_only(s3_place, {"up/2023/b-cat.jpg": b"meow"})
         await storage.close()
 
-    async def test_an_info_object_tells_of_it(self, s3_place: S3Place, storage: S3Storage) -> None:
-        await store(storage, UPLOAD, b"abc")
-        assert b'"receiving"' in s3_place.content("a.info")
-
     async def test_small_appends_cost_two_calls_each(
         self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -371,6 +367,24 @@ class TestFinish:
         for _ in range(2):
             assert (await record.finish(storage)).path == "a"
         check_only(s3_place, {"a": data})
+
+    async def test_a_part_that_somebody_replaced(
+        self, s3_place: S3Place, storage: S3Storage
+    ) -> None:
+        """Nobody is told that all is well with what is not what came."""
+        record = Record(UPLOAD._replace(upload_length=11 * MIB))
+        await record.append(storage, *pieces(content_of(11 * MIB)))
+        ((key, multipart),) = s3_place.multiparts()
+        s3_place.client.upload_part(
+            Bucket=s3_place.bucket,
+            Key=key,
+            UploadId=multipart,
+            PartNumber=1,
+            Body=content_of(5 * MIB, seed=5),
+        )
+        with pytest.raises(StoredBytesLost):
+            await record.finish(storage)
+        assert s3_place.multiparts() == [(key, multipart)]
 
     async def test_another_object_is_not_taken_for_ours(
         self, s3_place: S3Place, storage: S3Storage

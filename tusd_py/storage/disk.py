@@ -56,13 +56,37 @@ class DiskStorage:
         self._template = None if file_template is None else check_template(file_template)
         self._trust_unsynced = False
 
-    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
+    @property
+    def is_enough(self) -> bool:
+        """See `Storage.is_enough`: a file tells nothing of its upload."""
+        return False
+
+    async def instance(self, owner: str) -> str | None:
+        """See `Storage.instance`: its place may be another's."""
+        return None
+
+    async def open(
+        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+    ) -> None:
         """See `Storage.open`."""
         self._trust_unsynced = trust_unsynced
         await in_thread(partial(self._layout.open, instance, is_new=is_new))
 
     async def close(self) -> None:
         """See `Storage.close`: nothing is kept open."""
+
+    async def note(self, upload: Upload) -> None:
+        """See `Storage.note`."""
+
+    async def recall(self, upload_id: str) -> Upload | None:
+        """See `Storage.recall`."""
+        return None
+
+    async def noted(self) -> AsyncIterator[str]:
+        """See `Storage.noted`."""
+        nothing: tuple[str, ...] = ()
+        for upload_id in nothing:
+            yield upload_id
 
     async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:
         """See `Storage.settle`."""

@@ -45,7 +45,12 @@ class Writer(Protocol):
         ...
 
     async def take(
-        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+        self,
+        body: Body,
+        at_most: int,
+        digest: Digest | None,
+        commit: Commit,
+        counts: Callable[[Received], bool] | None = None,
     ) -> Received:
         """Stores a body at the offset of `upload`; ends only when nothing writes any more.
 
@@ -55,6 +60,8 @@ class Writer(Protocol):
             digest: Takes the same bytes in, None for none.
             commit: Publishes the record with the `size` and the `placement` of that moment; for
                 storage that has to have something on record before it goes on.
+            counts: Says of a body that has ended whether its bytes count, for storage that has to
+                know before it keeps the last of them; None if each counts as soon as it is stored.
 
         Raises:
             StorageFull: There was no room for all of it.
@@ -90,11 +97,30 @@ class Writer(Protocol):
 class Storage(Protocol):
     """A place for the bytes of uploads. All of it is idempotent."""
 
-    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
+    @property
+    def is_enough(self) -> bool:
+        """Whether records can be made anew from the place alone; see `note` and `recall`."""
+        ...
+
+    async def instance(self, owner: str) -> str | None:
+        """What a new state store has to be tied to, since an older one of its owner is lost.
+
+        Args:
+            owner: Names where the state store lies; no two that are in use have one name.
+
+        Raises:
+            WrongInstance: The place is not there, or several were lost.
+        """
+        ...
+
+    async def open(
+        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+    ) -> None:
         """Makes the place ready, and ties it to a state store.
 
         Args:
             instance: What the state store is tied to.
+            owner: See `instance`; if it is given, the place remembers it.
             is_new: Whether nothing can be here yet, as the state store knows of no uploads: only
                 then is a place taken that is not tied to any.
             trust_unsynced: Whether bytes that were never synced count after a reboot, as far as
@@ -107,6 +133,38 @@ class Storage(Protocol):
 
     async def close(self) -> None:
         """Ends what `open` began."""
+        ...
+
+    async def note(self, upload: Upload) -> None:
+        """Notes in the place, if it is enough, what cannot be told from the bytes.
+
+        Args:
+            upload: New, or its length is known now, or about to be complete.
+
+        Raises:
+            StorageFailed: It could not be noted.
+        """
+        ...
+
+    async def recall(self, upload_id: str) -> Upload | None:
+        """The record of an upload as the place alone tells it, None if there is none of ours.
+
+        Its offset is that of the bytes which are there in order, and were verified where that was
+        to be: no less than what was acknowledged.
+
+        Raises:
+            StoredBytesLost: Bytes that were acknowledged are not there any more, or what was noted
+                is not understood.
+            StorageFailed: It cannot be told now.
+        """
+        ...
+
+    def noted(self) -> AsyncIterator[str]:
+        """Ids of all uploads that `recall` may know.
+
+        Raises:
+            StorageFailed: They cannot be told now.
+        """
         ...
 
     async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:

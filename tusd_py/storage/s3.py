@@ -8,6 +8,12 @@ The rules:
 - Only what a record tells of is ever removed, under keys that have the upload's id: what else lies
   in the bucket is not looked at.
 - The last step of an upload reads, copies or completes what is recorded, so it may be repeated.
+- The bucket alone is enough: `recall` makes a record anew (see `s3_rebuild`). Whose it may be is
+  told by an instance, as on a disk. It lies in the bucket together with its owner: the host's name
+  and the path of the state, or what `owner` says. A state directory that is empty takes over the
+  instance of its owner, and no other's: so what was lost comes back where it was, at once, and
+  another deployment under the same prefix is never taken for a lost one. That no two that run have
+  one owner is up to whoever gives names to hosts.
 """
 
 import asyncio
@@ -23,21 +29,27 @@ from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.upload import Upload
-from tusd_py.storage.interface import Writer
+from tusd_py.storage.interface import Writer, WrongInstance
 from tusd_py.storage.s3_bucket import Access, Bucket, Found, Gone
+from tusd_py.storage.s3_info import Info, Names, build_info, parse_info
 from tusd_py.storage.s3_memory import Memory
 from tusd_py.storage.s3_parts import MIB, PartRules
 from tusd_py.storage.s3_placement import (
     INTENDED,
+    Chain,
     Part,
     Placement,
     build_placement,
     parse_placement,
 )
+from tusd_py.storage.s3_rebuild import rebuild
 from tusd_py.storage.s3_writer import S3Writer, Shared
 from tusd_py.storage.template import InvalidTemplate, check_template, render
 
 logger = logging.getLogger("tusd_py")
+
+_AHEAD = 64
+"""Numbers that a server whose state was lost may have reserved, also if it sent more at once."""
 
 _ID = "tusd-py-id"
 """The metadata of an object that has the id of the upload that it was."""
@@ -55,6 +67,8 @@ class S3Settings:
         memory: Bytes on their way, of all uploads together.
         parallel: Parts that are sent at once, of one upload.
         at_once: Likewise, of all.
+        owner: Of the uploads, whose records are made anew where they were lost; None for the name
+            of the host and the path of the state.
     """
 
     access: Access = field(default_factory=Access)
@@ -64,6 +78,7 @@ class S3Settings:
     memory: int = 256 * MIB
     parallel: int = 4
     at_once: int = 32
+    owner: str | None = None
 
 
 class S3Storage:
@@ -91,6 +106,8 @@ class S3Storage:
                 f"{settings.rules.preferred}; give more memory or smaller parts"
             )
         self._bucket = Bucket(bucket, settings.access)
+        self._names = Names(prefix=settings.object_prefix)
+        self._instance = ""
         # What is half of the memory can be filled while another one is sent.
         largest = settings.memory // 2 // MIB * MIB or settings.memory // 2
         rules = replace(settings.rules, largest=min(settings.rules.largest, largest))
@@ -107,13 +124,85 @@ class S3Storage:
         """Bytes of the longest upload that the store takes, in parts that the memory holds."""
         return self._shared.rules.reach
 
-    async def open(self, instance: str, *, is_new: bool, trust_unsynced: bool) -> None:
-        """See `Storage.open`: only what a record tells of is touched, so nothing has to be tied."""
+    @property
+    def is_enough(self) -> bool:
+        """See `Storage.is_enough`."""
+        return True
+
+    async def instance(self, owner: str) -> str | None:
+        """See `Storage.instance`."""
         await self._bucket.open()
+        owner = self._settings.owner or owner
+        owners = {
+            key: await self._owner(key)
+            async for key, _ in self._bucket.objects(self._names.instances)
+        }
+        found = [key for key, whose in owners.items() if whose == owner]
+        if owners and not found:
+            logger.warning(
+                "there are uploads of %s here, and none of %r; if a state directory was lost, "
+                "give --s3-owner (S3Settings.owner) with the name that it had",
+                ", ".join(sorted({repr(whose) for whose in owners.values()})),
+                owner,
+            )
+        if len(found) > 1:
+            raise WrongInstance(
+                f"several state directories of {owner!r} are lost, and it cannot be told which of "
+                f"them this one is to be: delete the objects of the others, of {', '.join(found)}"
+            )
+        return self._names.instance_of(found[0]) if found else None
+
+    async def open(
+        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+    ) -> None:
+        """See `Storage.open`: what is of other instances is never touched."""
+        await self._bucket.open()
+        self._instance = instance
+        owner = self._settings.owner or owner
+        key = self._names.instance(instance)
+        if owner and await self._owner(key) != owner:
+            await self._bucket.put(key, memoryview(json.dumps({"owner": owner}).encode()), {})
+
+    async def _owner(self, key: str) -> str | None:
+        body = await self._bucket.get(key)
+        return None if body is None else str(json.loads(body)["owner"])
 
     async def close(self) -> None:
         """See `Storage.close`."""
         await self._bucket.close()
+
+    async def note(self, upload: Upload) -> None:
+        """See `Storage.note`."""
+        info = Info(instance=self._instance, upload=upload, key=self._path(upload))
+        data = memoryview(build_info(info))
+        await self._bucket.put(self._names.info(upload.id), data, {})
+
+    async def recall(self, upload_id: str) -> Upload | None:
+        """See `Storage.recall`."""
+        body = await self._bucket.get(self._names.info(upload_id))
+        if body is None:
+            return None
+        try:
+            info = parse_info(body)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoredBytesLost(upload_id) from error
+        if info.instance != self._instance or info.upload.id != upload_id:
+            return None
+        return await rebuild(
+            self._bucket,
+            self._names,
+            info,
+            rules=self._settings.rules,
+            ahead=max(_AHEAD, 2 * self._settings.parallel),
+            mine=_ID,
+        )
+
+    async def noted(self) -> AsyncIterator[str]:
+        """See `Storage.noted`."""
+        async for key, _ in self._bucket.objects(self._names.folder):
+            upload_id = self._names.noted(key)
+            if upload_id is not None:
+                yield upload_id
 
     async def settle(self, upload: Upload, *, at_once: bool = False) -> Upload:
         """See `Storage.settle`: what is recorded is stored."""
@@ -126,7 +215,6 @@ class S3Storage:
             placement = parse_placement(upload.placement)
         else:
             placement = Placement(key=self._settings.object_prefix + self._key(upload))
-            await self._write_info(upload)
         if placement.size != upload.upload_offset:
             raise StoredBytesLost(upload.id)
         if placement.multipart == INTENDED:
@@ -175,7 +263,11 @@ class S3Storage:
         if upload.placement:
             # What came of an earlier attempt is not gone on with; its numbers stay used.
             left = parse_placement(upload.placement)
-            begun = begun._replace(placement=build_placement(replace(left, parts=(), pieces=())))
+            begun = begun._replace(
+                placement=build_placement(
+                    replace(left, chain=Chain(), parts=(), pieces=(), expects=0)
+                )
+            )
         async with self.writer(begun) as writer:
             await commit(writer.upload.placement)
 
@@ -192,8 +284,10 @@ class S3Storage:
         """See `Storage.finish`."""
         placement = parse_placement(upload.placement)
         try:
-            await self._make_object(upload, placement)
-        except (Gone, StorageFailed) as error:
+            # Otherwise it was made already, and its record anew since.
+            if placement.size == upload.upload_offset:
+                await self._make_object(upload, placement)
+        except (Gone, StorageFailed, StoredBytesLost) as error:
             # It may have been made before, and the answer been lost.
             if not await self.has(upload):
                 # Some stores tell one as the other.
@@ -203,8 +297,9 @@ class S3Storage:
         else:
             if not await self.has(upload):
                 raise StorageFailed
-        await self._clear(upload, placement, unless=placement.multipart if placement.parts else "")
-        await self._write_info(upload)
+        await self._clear(
+            upload, placement, unless=placement.multipart if placement.has_parts else ""
+        )
         return placement.key
 
     def locate(self, upload: Upload) -> str:
@@ -234,7 +329,7 @@ class S3Storage:
     async def remove(self, upload: Upload) -> int:
         """See `Storage.remove`."""
         if not upload.placement:
-            await self._bucket.delete([self._info_key(upload)])
+            await self._bucket.delete([self._names.info(upload.id)])
             return 0
         placement = parse_placement(upload.placement)
         freed = await self._stored(upload, placement)
@@ -242,7 +337,7 @@ class S3Storage:
         found = await self._bucket.head(self._path(upload))
         is_ours = found is not None and _is_ours(found, upload)
         await self._bucket.delete(
-            [self._info_key(upload), *([self._path(upload)] if is_ours else [])]
+            [self._names.info(upload.id), *([self._path(upload)] if is_ours else [])]
         )
         return found.size if found is not None and is_ours else freed
 
@@ -283,9 +378,9 @@ class S3Storage:
             Gone: Some of it is not there, or not any more.
         """
         key, metadata = placement.key, self._metadata(upload)
-        if placement.parts:
+        if placement.has_parts:
             assert placement.multipart, "it has parts"
-            parts = placement.parts
+            parts = (*await self._chained(upload, placement), *placement.parts)
             if placement.pieces:
                 # Repeated, the number has the same bytes.
                 leftovers = await self._leftovers(upload, placement)
@@ -306,7 +401,7 @@ class S3Storage:
         for piece in placement.pieces:
             if await self._bucket.head(f"{self._piece_key(upload)}{piece.number}") is None:
                 return False
-        return not placement.parts or await self._are_there(upload, placement)
+        return not placement.has_parts or await self._are_there(upload, placement)
 
     async def _are_there(self, upload: Upload, placement: Placement) -> bool:
         assert placement.multipart, "it has parts"
@@ -314,13 +409,31 @@ class S3Storage:
             found = await self._bucket.parts(placement.key, placement.multipart, 0)
         except Gone:
             return False
-        tags = {part.number: part.etag for part in found}
+        if placement.chained(found) is None:
+            return False
+        tags = {part.number: part.etag for part in found if not placement.chain.has(part.number)}
         # A number that was used again may have come late from its former holder.
         if any(tags.pop(part.number, None) not in ("", part.etag) for part in placement.parts):
             return False
         # Behind the last one it may be the tail.
         strange = any(number < placement.last_part or not placement.pieces for number in tags)
         return not strange or await self._bucket.takes_gaps(self._probe_key(upload))
+
+    async def _chained(self, upload: Upload, placement: Placement) -> Sequence[Part]:
+        """The parts of the chain, as the store has them.
+
+        Raises:
+            Gone: The multipart upload is not there, or not any more.
+            StoredBytesLost: Not just those that were recorded are there.
+        """
+        if not placement.chain.runs:
+            return ()
+        assert placement.multipart, "it has parts"
+        found = await self._bucket.parts(placement.key, placement.multipart, 0)
+        chained = placement.chained(found)
+        if chained is None:
+            raise StoredBytesLost(upload.id)
+        return chained
 
     @asynccontextmanager
     async def _loaded(self, upload: Upload, placement: Placement) -> AsyncIterator[memoryview]:
@@ -359,7 +472,7 @@ class S3Storage:
         """Bytes of an upload that is no object yet, as far as they are still there."""
         freed = 0
         if placement.multipart and await self._bucket.abort(placement.key, placement.multipart):
-            freed = sum(part.size for part in placement.parts)
+            freed = placement.chain.size + sum(part.size for part in placement.parts)
         for piece in placement.pieces:
             found = await self._bucket.head(f"{self._piece_key(upload)}{piece.number}")
             freed += 0 if found is None else found.size
@@ -373,32 +486,14 @@ class S3Storage:
             except UploadNotFound as error:
                 raise StorageFailed from error
 
-    async def _write_info(self, upload: Upload) -> None:
-        """What the bucket alone has to tell of an upload, at its beginning and its end."""
-        info = {
-            "id": upload.id,
-            "created_at": upload.created_at,
-            "offset": upload.upload_offset,
-            "length": upload.upload_length,
-            "metadata": upload.upload_metadata,
-            "changed_metadata": upload.changed_metadata,
-            "phase": upload.phase.value,
-            "key": self._path(upload),
-        }
-        data = memoryview(json.dumps(info).encode())
-        await self._bucket.put(self._info_key(upload), data, {})
-
     def _key(self, upload: Upload) -> str:
         return upload.target or render(self._settings.template, upload)
 
     def _path(self, upload: Upload) -> str:
         return upload.path or self.locate(upload).split("/", 3)[3]
 
-    def _info_key(self, upload: Upload) -> str:
-        return f"{self._settings.object_prefix}{upload.id}.info"
-
     def _piece_key(self, upload: Upload) -> str:
-        return f"{self._settings.object_prefix}{upload.id}.tail-"
+        return self._names.pieces(upload.id)
 
     def _probe_key(self, upload: Upload) -> str:
         return f"{self._piece_key(upload)}probe"

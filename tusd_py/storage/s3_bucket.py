@@ -121,11 +121,13 @@ class Bucket:
         self._takes_gaps: bool | None = None
 
     async def open(self) -> None:
-        """Connects, and looks whether the bucket is there.
+        """Connects, and looks whether the bucket is there; once.
 
         Raises:
             WrongInstance: It is not, or may not be used; the sentence says which.
         """
+        if self._client is not None:
+            return
         access = self._access
         config = AioConfig(
             retries={"mode": "standard", "total_max_attempts": access.attempts},
@@ -164,6 +166,25 @@ class Bucket:
         except Gone:
             return None
         return Found(size=found["ContentLength"], metadata=found["Metadata"])
+
+    async def get(self, key: str) -> bytes | None:
+        """All of a small object, None if there is none."""
+        try:
+            with _translated():
+                found = await self._client.get_object(Bucket=self.name, Key=key)
+                async with found["Body"] as stream:
+                    data: bytes = await stream.read()
+        except Gone:
+            return None
+        return data
+
+    async def objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
+        """Keys that begin with `prefix`, in their order, and their bytes."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated():
+            async for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                for each in page.get("Contents", ()):
+                    yield each["Key"], each["Size"]
 
     async def put(self, key: str, data: memoryview, metadata: Mapping[str, str]) -> None:
         """An object, from memory."""

@@ -9,12 +9,15 @@ The rules:
 - Numbers, and the intention of a multipart upload, are committed before they are used; those of the
   opening with the record that `upload` is.
 - Whoever gets no memory stores what it holds, as a piece, before it waits.
+- The bucket alone tells the same, or more that came in order (see `s3_journal`). What is still to
+  be verified is sealed: it counts, here and there, when a mark says so. What is not stored yet when
+  it is verified needs none.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,11 +27,22 @@ from tusd_py.protocol.errors import StoredBytesLost, UploadTooLarge
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Commit
 from tusd_py.storage.s3_bucket import Bucket, Gone
+from tusd_py.storage.s3_journal import IS_MARK, NOTE, Mark, Note, build_mark, build_note
 from tusd_py.storage.s3_memory import PAGE, Memory, pages
 from tusd_py.storage.s3_parts import Numbers, OutOfParts, PartRules, may_end_early, next_size
-from tusd_py.storage.s3_placement import INTENDED, Part, Placement, build_placement, sum_of
+from tusd_py.storage.s3_placement import (
+    INTENDED,
+    Chain,
+    Part,
+    Placement,
+    build_placement,
+    sum_of,
+)
 
 logger = logging.getLogger("tusd_py")
+
+_Counted = tuple[Chain, tuple[Part, ...]]
+"""Parts, and pieces behind them."""
 
 _NOTHING = memoryview(bytearray())
 _TAKE_AT_ONCE = 256 << 10
@@ -80,6 +94,11 @@ class _Buffer:
         """Bytes that came."""
         return self.end - self.tail
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it is a part."""
+        return self.end == len(self.data)
+
     def view(self, at_most: int) -> memoryview:
         """Where the next bytes go."""
         return self.data[self.end : min(self.tail + self.room, self.end + at_most)]
@@ -122,9 +141,14 @@ class S3Writer:
         self._metadata = metadata
         self._piece_key = piece_key
         self._base = placement
-        self._parts = list(placement.parts)
+        self._chain = placement.chain
         self._pieces = placement.pieces
-        self._gone = placement.pieces_gone
+        self._expects = placement.expects
+        self._mark = placement.mark
+        self._newest = placement.newest
+        self._is_checked = False
+        self._sealed: _Counted | None = None
+        self._seal_is_told = False
         self._multipart = placement.multipart
         self._numbers = Numbers(
             placement.reserved, ahead=2 * shared.parallel, most=shared.rules.most_parts
@@ -132,7 +156,7 @@ class S3Writer:
         self._piece_numbers = Numbers(placement.pieces_reserved, ahead=_PIECES_AHEAD)
         self._is_taking = True
         self._may_be_begun = False
-        self._told: dict[int, tuple[int, tuple[Part, ...]]] = {}
+        self._told: dict[int, _Counted] = {}
         self._buffer: _Buffer | None = None
         self._flights: list[_Flight] = []
         self._failure: BaseException | None = None
@@ -140,29 +164,41 @@ class S3Writer:
         self.upload = upload._replace(placement=self.placement(upload.upload_offset))
 
     async def take(
-        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+        self,
+        body: Body,
+        at_most: int,
+        digest: Digest | None,
+        commit: Commit,
+        counts: Callable[[Received], bool] | None = None,
     ) -> Received:
         """See `Writer.take`."""
         # They are on record with `upload`.
         self._note_reserved()
+        self._is_checked = counts is not None
+        if self._is_checked or self._leftovers:
+            self._sealed = self._counted
         burial = asyncio.ensure_future(self._bury(commit))
         count = 0
         try:
             while await self._some(body, commit) and count < at_most:
                 count += await self._fill(body, at_most - count, digest, commit)
-            ended_by = body.ended_by or EndedBy.LIMIT
-            if self._buffer is not None and self._buffer.size:
-                await self._store_piece(commit)
-            await self._land()
-            return Received(count=count, ended_by=ended_by)
+            received = Received(count=count, ended_by=body.ended_by or EndedBy.LIMIT)
+            if counts is None or counts(received):
+                await self._keep(commit)
+            return received
         except OutOfParts as error:
+            self._expects = 0
             raise UploadTooLarge(self._size() + 1, self._size()) from error
+        except BaseException:
+            # A number may have been used, and no part have it.
+            self._expects = 0
+            raise
         finally:
             await asyncio.wait([burial])
             while self._flights:
                 await asyncio.wait([self._flights[0].task])
                 self._settle()
-            self._gone = self._buried(burial)
+            self._base = self._buried(burial)
             self._drop_buffer()
             self._is_taking = False
 
@@ -176,12 +212,14 @@ class S3Writer:
 
     async def cut(self, offset: int) -> None:
         """See `Writer.cut`: the bytes stay until the upload ends, and never count."""
-        count, self._pieces = self._known(offset)
-        del self._parts[count:]
+        if offset != self._size():
+            self._expects = 0
+        self._chain, self._pieces = self._known(offset)
+        self._sealed = None
 
     def placement(self, offset: int) -> str:
         """See `Writer.placement`."""
-        count, pieces = self._told[offset] = self._known(offset)
+        chain, pieces = self._told[offset] = self._known(offset)
         multipart = self._multipart
         if multipart is None and (self._is_taking or self._may_be_begun):
             multipart = INTENDED
@@ -189,22 +227,27 @@ class S3Writer:
             replace(
                 self._base,
                 multipart=multipart,
-                parts=tuple(self._parts[:count]),
+                chain=chain,
                 pieces=pieces,
                 reserved=self._on_record(self._numbers),
                 pieces_reserved=self._on_record(self._piece_numbers),
-                pieces_gone=self._gone,
+                expects=self._expects,
+                mark=self._mark,
+                newest=self._newest,
             )
         )
 
-    def _size(self) -> int:
-        return sum_of(self._parts) + sum_of(self._pieces)
+    @property
+    def _counted(self) -> _Counted:
+        return self._sealed or (self._chain, self._pieces)
 
-    def _known(self, offset: int) -> tuple[int, tuple[Part, ...]]:
-        """How many parts, and which pieces, lie before an offset that was told, or is now."""
-        if offset == self._size():
-            return len(self._parts), self._pieces
-        return self._told[offset]
+    def _size(self) -> int:
+        chain, pieces = self._counted
+        return chain.size + sum_of(pieces)
+
+    def _known(self, offset: int) -> _Counted:
+        """What lies before an offset that was told, or is now."""
+        return self._counted if offset == self._size() else self._told[offset]
 
     def _on_record(self, numbers: Numbers) -> int:
         return max(numbers.reserved, numbers.wanted) if self._is_taking else numbers.used
@@ -259,14 +302,32 @@ class S3Writer:
         if digest is not None:
             digest.update(view[:count])
         buffer.end += count
-        if buffer.end == len(buffer.data):
+        # What may be verified before more of it comes needs no mark then.
+        if buffer.is_full and not self._is_checked:
             await self._send(commit)
         return count
+
+    async def _keep(self, commit: Commit) -> None:
+        """What came counts: the rest of it is stored, and the bucket is told of all."""
+        buffer = self._buffer
+        is_part = buffer is not None and buffer.is_full
+        if not self._seal_is_told:
+            self._is_checked = False
+            if not (is_part and self._leftovers):
+                self._sealed = None
+        if buffer is not None and buffer.size:
+            await (self._send(commit) if is_part else self._store_piece(commit))
+        await self._land()
+        if self._sealed is not None:
+            await self._store_mark(0 if self._leftovers else self._numbers.used + 1, commit)
+            self._sealed = None
 
     async def _room(self, commit: Commit) -> _Buffer:
         """The buffer, with memory for at least one more byte."""
         memory = self._shared.memory
         while True:
+            if self._buffer is not None and self._buffer.is_full:
+                await self._send(commit)
             buffer = self._buffer = self._buffer or self._new_buffer()
             if buffer.room > buffer.size:
                 return buffer
@@ -294,10 +355,10 @@ class S3Writer:
         tail = 0 if self._flights else sum_of(self._pieces)
         size = next_size(
             self._shared.rules,
-            offset=sum_of(self._parts) + flying,
+            offset=self._chain.size + flying,
             length=self.upload.upload_length,
             used=self._numbers.used,
-            fixed=self._parts[0].size if self._parts else None,
+            fixed=self._chain.first_size or None,
         )
         rules = self._shared.rules
         if self._leftovers and not rules.equal:
@@ -323,10 +384,12 @@ class S3Writer:
             buffer = self._buffer = _Buffer(size, size)
             buffer.held = pages(size)
         multipart = self._multipart or await self._begin(commit)
-        if self._leftovers:
+        is_leftover = bool(self._leftovers)
+        if is_leftover:
             number = self._leftovers.popleft().number
         else:
             number = await self._number(self._numbers, commit)
+        await self._announce(number, commit, is_leftover=is_leftover)
         while len(self._flights) >= self._shared.parallel:
             await self._land_one()
         flight = self._fly(multipart, number, buffer)
@@ -338,6 +401,42 @@ class S3Writer:
                 takes_tail=buffer.tail > 0,
             )
         )
+
+    async def _announce(self, number: int, commit: Commit, *, is_leftover: bool) -> None:
+        """Lets the bucket tell whether a part will count, before it is sent."""
+        if self._sealed is not None and (self._is_checked or is_leftover):
+            await self._tell_seal(commit)
+            return
+        if number != self._expects:
+            await self._land()
+            await self._store_mark(number, commit)
+            self._sealed = None
+        self._expects = number + 1
+
+    async def _tell_seal(self, commit: Commit) -> None:
+        if not self._seal_is_told:
+            await self._store_mark(0, commit)
+            self._seal_is_told = True
+
+    async def _store_mark(self, expects: int, commit: Commit) -> None:
+        """Lets the bucket tell what counts now, and what will."""
+        mark = Mark(
+            runs=self._chain.runs,
+            pieces=tuple(piece.number for piece in self._pieces),
+            expects=expects,
+        )
+        self._mark = await self._store(memoryview(build_mark(mark)), IS_MARK, commit)
+        self._expects = expects
+
+    async def _store(self, data: memoryview, note: str, commit: Commit) -> int:
+        """Stores a piece or a mark: its number."""
+        number = await self._number(self._piece_numbers, commit)
+        # Of one that fails nobody knows whether it has the last word in the bucket.
+        self._expects = 0
+        # Small, and one at a time: it needs none of the places, which parts may hold for long.
+        await self._shared.bucket.put(f"{self._piece_key}{number}", data, {NOTE: note})
+        self._newest = number
+        return number
 
     def _takes_memory(self, buffer: _Buffer, count: int) -> bool:
         if not self._shared.memory.take(count):
@@ -382,17 +481,27 @@ class S3Writer:
     async def _store_piece(self, commit: Commit) -> None:
         """Lets what came become a piece of the tail; its memory is free then."""
         await self._land()
+        if self._sealed is not None:
+            await self._tell_seal(commit)
         buffer = self._buffer
         assert buffer is not None, "something came"
         merges = len(self._pieces) >= _MOST_PIECES and self._takes_memory(buffer, buffer.tail)
         if merges:
             await self._load_tail(buffer)
         data = buffer.data[: buffer.end] if merges else buffer.data[buffer.tail : buffer.end]
-        number = await self._number(self._piece_numbers, commit)
-        # Small, and one at a time: it needs none of the places, which parts may hold for long.
-        await self._shared.bucket.put(f"{self._piece_key}{number}", data, {})
-        piece = Part(number=number, size=len(data))
-        self._pieces = (piece,) if merges else (*self._pieces, piece)
+        before = () if merges else self._pieces
+        following = self._numbers.used + 1
+        expects = following if following == self._expects and not self._leftovers else 0
+        note = Note(
+            mark=self._mark,
+            is_sealed=self._sealed is not None,
+            last=self._chain.last,
+            pieces=tuple(piece.number for piece in before),
+            expects=expects,
+        )
+        number = await self._store(data, build_note(note), commit)
+        self._expects = 0 if note.is_sealed else expects
+        self._pieces = (*before, Part(number=number, size=len(data)))
         self._drop_buffer()
 
     async def _land(self) -> None:
@@ -419,21 +528,21 @@ class S3Writer:
             if self._failure is None:
                 if flight.takes_tail:
                     self._pieces = ()
-                self._parts.append(flight.task.result())
+                self._chain = self._chain.plus(flight.task.result())
 
-    async def _bury(self, commit: Commit) -> int:
-        """Deletes the pieces that the committed record counts no more: up to which number."""
+    async def _bury(self, commit: Commit) -> Placement:
+        """Deletes the pieces that the committed record counts no more: how it stands then."""
         dead = self._base.dead_pieces
         if len(dead) < _WORTH_A_CALL:
-            return self._base.pieces_gone
+            return self._base
         # Or a loss of power brings a record back that still counts them.
         await commit(durable=True)
         await self._shared.bucket.delete([f"{self._piece_key}{number}" for number in dead])
-        return dead[-1]
+        return self._base.without_dead_pieces()
 
-    def _buried(self, burial: "asyncio.Future[int]") -> int:
+    def _buried(self, burial: "asyncio.Future[Placement]") -> Placement:
         error = burial.exception()
         if error is None:
             return burial.result()
         logger.warning("old pieces of upload %s stay for now", self.upload.id, exc_info=error)
-        return self._base.pieces_gone
+        return self._base

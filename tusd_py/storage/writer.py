@@ -9,7 +9,7 @@ The rules:
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,7 +86,12 @@ class DiskWriter:
         self._is_name_synced = False
 
     async def take(
-        self, body: Body, at_most: int, digest: Digest | None, commit: Commit
+        self,
+        body: Body,
+        at_most: int,
+        digest: Digest | None,
+        commit: Commit,
+        counts: Callable[[Received], bool] | None = None,
     ) -> Received:
         """See `Writer.take`."""
         with translated(), self._lost():
