@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ from tusd_py.asgi.routes import HttpSettings, TusRoutes
 from tusd_py.body import Reason
 from tusd_py.engine.keeper import flush, keep, tell_progress
 from tusd_py.engine.query import download
+from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Services, Timing
 from tusd_py.engine.sweep import SweepReport, recover, sweep
 from tusd_py.hooks.events import Observed
@@ -44,7 +46,7 @@ from tusd_py.locks.local import LocalLocks
 from tusd_py.locks.neighbours import Neighbours
 from tusd_py.protocol.commands import Download
 from tusd_py.protocol.decide import Limits
-from tusd_py.protocol.errors import TusError, UploadLocked
+from tusd_py.protocol.errors import StorageFailed, TusError, UploadLocked
 from tusd_py.protocol.upload import Phase, Reply
 from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
@@ -407,22 +409,28 @@ class TusApp:
             raise NobodyIsTold
 
     async def _open_storage(self, instance: str | None) -> None:
+        # Whose the state is, for storage that remembers more than one: see `S3Storage`.
+        owner = f"{socket.gethostname()}:{self.state.path.parent.resolve()}"
         if instance is None:
             # The state chooses, before any bytes do: of several processes the first one's counts.
-            await self.state.tie(secrets.token_hex(16))
+            lost = await self.storage.instance(owner)
+            await self.state.tie(lost or secrets.token_hex(16))
             instance = await self.state.instance()
             assert instance is not None, "it was just tied"
         await self.storage.open(
             instance,
             is_new=not await self.state.page("", 1),
             trust_unsynced=self.services.fsync is Fsync.NEVER,
+            owner=owner,
         )
+        self.services.recalls = self.storage.is_enough and not await self.state.is_whole()
 
     async def _sweep_now_and_then(self) -> None:
         recovering: asyncio.Task[None] | None = None
         while True:
             try:
                 async with self.services.locks.attempt(_SWEEPER):
+                    await self._make_records_anew()
                     if recovering is None or recovering.done():
                         recovering = self._run(recover(self.services))
                     report = await sweep(self.services)
@@ -438,6 +446,13 @@ class TusApp:
             except Exception:  # the root of a task
                 logger.exception("the sweep failed; it is tried again")
             await asyncio.sleep(_SWEEP_EVERY)
+
+    async def _make_records_anew(self) -> None:
+        try:
+            await make_all_anew(self.services)
+        except StorageFailed:
+            # Those that somebody asks for are looked up all the same.
+            logger.exception("not all records could be made anew; it is tried again")
 
     def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -15,6 +15,7 @@ import httpx
 from tusd_py.app import Settings, TusApp
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.disk import DiskStorage
+from tusd_py.storage.interface import Storage
 
 BASE = "/files/"
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -229,7 +230,7 @@ async def running(
     directory: Path,
     *,
     background: bool = False,
-    storage: DiskStorage | None = None,
+    storage: Storage | None = None,
     over: Callable[[App], App] = lambda app: app,
     **options: Any,
 ) -> AsyncIterator[Running]:

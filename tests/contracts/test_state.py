@@ -49,6 +49,14 @@ class TestOpen:
             await state.listen()
         assert await other.has_listener()
 
+    async def test_whether_it_is_whole_is_known_to_every_process(
+        self, state: StateStore, other: StateStore
+    ) -> None:
+        assert not await other.is_whole()
+        for _ in range(2):
+            await state.tell_whole()
+        assert await other.is_whole()
+
     async def test_close_ends_what_is_under_way(self, new_state: NewState) -> None:
         state = new_state()
         await state.open()
@@ -92,6 +100,14 @@ class TestInsert:
             await state.insert(final("f", "b", "a"))
         assert await state.load("f") is None
         assert await state.finals_waiting_for("b") == []
+
+    @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.RECEIVING}))
+    async def test_a_final_that_waits_for_nothing_needs_no_parts(
+        self, state: StateStore, phase: Phase
+    ) -> None:
+        """Its record was made anew, and they have gone their way since."""
+        await state.insert(final("f", "a")._replace(phase=phase))
+        assert await state.waiting_finals() == []
 
     async def test_a_part_may_stand_there_twice(self, state: StateStore) -> None:
         await insert_all(state, PART, final("f", "a", "a"))

@@ -20,6 +20,7 @@ from tusd_py.asgi.responding import Exchange, raw
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.create import create, create_at_once
 from tusd_py.engine.query import download, query
+from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
@@ -255,6 +256,8 @@ class TusRoutes:
             exchange.grant = await _ask(authorize, access)
             command = _granted(command, exchange.grant)
             confirm = partial(_ask, authorize, access)
+        if self._services.recalls:
+            await look_up(self._services, command)
         if isinstance(command, commands.Download):
             upload = await download(self._services, command)
             await send_file(self._services.storage, upload, request.headers, exchange)

@@ -139,6 +139,9 @@ async def _take(
         plan = decide.append(command, writer.upload, services.limits, services.clock())
         services.check_room(command.content.length or 0)
         begun = plan.upload
+        if begun.upload_length != upload.upload_length:
+            # First, since a record that has it never comes here again.
+            await services.storage.note(begun)
         if begun != upload._replace(expires_at=begun.expires_at):
             begun = await services.publish(begun)
         live = Live(
@@ -182,12 +185,24 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
 
     services.live[live.upload.id] = live
     try:
-        received = await live.writer.take(live.body, plan.at_most, digests, commit)
+        counts = None if live.follows else partial(_counts, services, command, live, plan, digests)
+        received = await live.writer.take(live.body, plan.at_most, digests, commit, counts)
     except BaseException as error:  # it goes on behind the commit
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
         del services.live[live.upload.id]
     return _judge(services, command, live, plan, received, digests)
+
+
+def _counts(
+    services: Services,
+    command: Append,
+    live: Live,
+    plan: AppendPlan,
+    digests: Digests | None,
+    received: Received,
+) -> bool:
+    return _judge(services, command, live, plan, received, digests).counts
 
 
 def _judge(

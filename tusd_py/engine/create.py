@@ -7,6 +7,7 @@ from functools import partial
 from tusd_py.body import Body, Reason
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.finish import resume
+from tusd_py.engine.rebuild import make_anew
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.engine.small import Memory, append_small, create_now
 from tusd_py.engine.telling import has_come_to
@@ -24,6 +25,7 @@ from tusd_py.protocol.errors import (
     NotAuthenticated,
     Rejected,
     StorageFull,
+    TusError,
     UnsupportedAlgorithm,
     UploadTooLarge,
 )
@@ -80,6 +82,8 @@ def create_at_once(services: Services, command: Create, data: bytes) -> Upload |
     """
     if _asks(services) or services.hooks.on_created or command.concat is not None:
         return None
+    if services.storage.is_enough:
+        return None  # it has to be noted before anybody is told
     upload = _decided(services, command)
     if upload.phase is not Phase.RECEIVING:
         return None
@@ -149,12 +153,20 @@ async def _begin(
 
 
 async def _insert(services: Services, upload: Upload, request: RequestInfo) -> Upload:
+    if services.recalls:
+        # An application may choose an id that was given before its record was lost.
+        await make_anew(services, upload.id)
     if events := has_come_to(services, upload, Phase.RECEIVING, request):
         durable = services.fsync is Fsync.ALWAYS
         upload = await services.state.insert(upload, events=events, durable=durable)
         services.wake_outbox()
     else:
         upload = await services.insert(upload)
+    try:
+        await services.storage.note(upload)
+    except TusError:
+        await _withdraw(services, upload.id, request)
+        raise
     services.observe(UploadCreated(upload_id=upload.id))
     return upload
 
@@ -261,9 +273,13 @@ async def _with_content(
     try:
         return await append(services, first, body, request, confirm)
     except _REFUSALS:
-        # The client learns of no URL, so nobody could ever go on with it.
-        async with services.locks.hold(upload.id, within=services.timing.acquire_lock):
-            left = await services.load(upload.id)
-            if left is not None and left.is_unfinished:
-                await bury(services, left, Phase.TERMINATED, request=request)
+        await _withdraw(services, upload.id, request)
         raise
+
+
+async def _withdraw(services: Services, upload_id: str, request: RequestInfo) -> None:
+    """The client learns of no URL, so nobody could ever go on with it."""
+    async with services.locks.hold(upload_id, within=services.timing.acquire_lock):
+        left = await services.load(upload_id)
+        if left is not None and left.is_unfinished:
+            await bury(services, left, Phase.TERMINATED, request=request)

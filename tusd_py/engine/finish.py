@@ -112,6 +112,11 @@ async def finish(services: Services, upload: Upload, request: RequestInfo = NO_R
         raise
     taken = services.finishing.pop(upload.id, False)
     done = completed(placed, None if taken else path, reply)
+    try:
+        await services.storage.note(done)
+    except (StorageFailed, StorageFull):
+        # A record that is made anew begins its finish again, and comes to the same.
+        logger.warning("upload %s is complete, which was not noted", done.id, exc_info=True)
     events = has_come_to(services, done, Phase.COMPLETE, request)
     done = await services.publish(done, durable=durable, events=events)
     services.observe(UploadFinished(upload_id=done.id))

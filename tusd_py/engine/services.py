@@ -211,6 +211,7 @@ class Services:
         room: What is free of the disk.
         is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
+        recalls: Whether storage may know of uploads that have no record, since those were lost.
         wake_outbox: Called after events were committed.
     """
 
@@ -230,6 +231,7 @@ class Services:
     pace: Pace = field(default_factory=Pace)
     is_ending: bool = False
     tells: bool = False
+    recalls: bool = False
     wake_outbox: Callable[[], None] = lambda: None
     room: Room = field(init=False)
 

@@ -72,13 +72,13 @@ async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
             logger.exception("upload %s could not be swept; it is tried again", upload_id)
 
     async for page in _expired(services):
-        await _side_by_side(page, sweep_one)
+        await side_by_side(page, sweep_one)
     report.expired.sort()  # they end in no order
     await _sweep_strays(services, report, dry_run=dry_run)
     return report
 
 
-async def _side_by_side(upload_ids: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
+async def side_by_side(upload_ids: Iterable[str], work: Callable[[str], Awaitable[None]]) -> None:
     """Does some work for each upload, for a few at a time; all of it has ended when this does."""
     left = iter(upload_ids)
 
@@ -219,7 +219,7 @@ async def _those_that_are_busy(
         except UploadLocked:
             busy.append(upload_id)
 
-    await _side_by_side(upload_ids, attempt)
+    await side_by_side(upload_ids, attempt)
     return busy
 
 

@@ -74,6 +74,14 @@ class StateStore(Protocol):
         """Whether `listen` was ever called on this store."""
         ...
 
+    async def tell_whole(self) -> None:
+        """Notes that there is a record of every upload that storage knows."""
+        ...
+
+    async def is_whole(self) -> bool:
+        """Whether `tell_whole` was ever called on this store."""
+        ...
+
     async def close(self) -> None:
         """Ends what is under way and closes the store."""
         ...
@@ -81,7 +89,7 @@ class StateStore(Protocol):
     async def insert(
         self, upload: Upload, *, events: Sequence[OutboxEvent] = (), durable: bool = False
     ) -> Upload:
-        """A new record; the parts of a final upload are referred to from now on.
+        """A new record; if it waits for its parts, they are referred to from now on.
 
         Args:
             upload: What is to be known.

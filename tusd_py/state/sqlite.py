@@ -111,6 +111,14 @@ class SqliteState:
         """See `StateStore.has_listener`."""
         return await self._meta("listener") is not None
 
+    async def tell_whole(self) -> None:
+        """See `StateStore.tell_whole`."""
+        await self._set_meta("whole", "yes")
+
+    async def is_whole(self) -> bool:
+        """See `StateStore.is_whole`."""
+        return await self._meta("whole") is not None
+
     async def close(self) -> None:
         """See `StateStore.close`."""
         self._now.close()
@@ -128,7 +136,8 @@ class SqliteState:
 
         def job(connection: sqlite3.Connection) -> Upload:
             insert(connection, upload)
-            for part_id in dict.fromkeys(upload.parts):
+            waits = upload.phase is Phase.RECEIVING
+            for part_id in dict.fromkeys(upload.parts if waits else ()):
                 part = load(connection, part_id)
                 if part is None or part.phase in GONE:
                     raise InvalidPart(part_id, "does not exist here any more")
