@@ -102,6 +102,12 @@ def _place(command: Callable[P, T]) -> Callable[P, T]:
             default="256MiB",
             help="For bytes on their way to the bucket, of all uploads of a worker together.",
         ),
+        _flag(
+            "--s3-owner",
+            metavar="NAME",
+            help="Whose uploads are known from the bucket where the state directory was lost.  "
+            "[default: the host's name and the path of the state]",
+        ),
         _flag("--s3-object-prefix", default="", help="What all keys in the bucket begin with."),
         _flag("--s3-region", help="Of the bucket.  [default: as AWS's tools find it]"),
         _flag("--s3-endpoint", metavar="URL", help="Of the store.  [default: AWS]"),

@@ -29,6 +29,7 @@ from tusd_py.auth.signed import SignedUrls
 from tusd_py.auth.source import Source, parse_secrets
 from tusd_py.auth.tokens import Tokens
 from tusd_py.engine.adopt import adopt
+from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.hooks.command import CommandCarrier, CommandSettings
 from tusd_py.hooks.events import TUSD_HOOKS
@@ -123,6 +124,7 @@ class Place:
     s3_region: str | None = None
     s3_object_prefix: str = ""
     s3_memory: int = 256 << 20
+    s3_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,6 +336,7 @@ def _build_bucket(place: Place, name: str) -> "S3Storage":
         object_prefix=place.s3_object_prefix,
         template=place.file_template or "{id}",
         memory=place.s3_memory,
+        owner=place.s3_owner,
     )
     try:
         return S3Storage(name, settings)
@@ -484,12 +487,20 @@ async def opened(
         raise WrongInstance(
             f"there are no uploads of tusd-py in {place.upload_dir}: "
             f"{tus.state.path} does not exist; give --upload-dir as for the server"
+            + _or_start_it(place)
         )
     await tus.open()
     try:
+        await make_all_anew(tus.services)
         yield tus
     finally:
         await tus.stop()
+
+
+def _or_start_it(place: Place) -> str:
+    if place.s3_bucket is None:
+        return ""
+    return ", or start that: it knows from the bucket what was there"
 
 
 async def list_uploads(tus: TusApp) -> AsyncIterator[dict[str, object]]:
