@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.storage.s3_servers import SWIFT_PROGRAMS, S3Server, missing, swift
 from tusd_py.storage.disk import DiskStorage
 
 NewTmpfs = Callable[[int], Path]
@@ -21,6 +22,15 @@ async def storage(place: Path) -> DiskStorage:
     made = DiskStorage(place)
     await made.open("mine", is_new=True, trust_unsynced=False)
     return made
+
+
+@pytest.fixture(scope="session")
+def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another store than that of `s3_server`, which reads the same API in its own way."""
+    if lacking := missing(SWIFT_PROGRAMS):
+        pytest.skip(f"no Swift to test on: {', '.join(lacking)} not installed")
+    with swift(tmp_path_factory.mktemp("swift") / "s") as server:
+        yield server
 
 
 @pytest.fixture

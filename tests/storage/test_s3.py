@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from tests.storage.bodies import Bytes
 from tests.storage.s3_place import S3Place
-from tests.storage.s3_servers import SWIFT_PROGRAMS, S3Server, missing, swift
+from tests.storage.s3_servers import S3Server
 from tests.storage.samples import UPLOAD, committed, finished, named, store
 from tusd_py.body import EndedBy
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound, UploadTooLarge
@@ -41,14 +41,6 @@ def content_of(size: int, seed: int = 1) -> bytes:
 
 def pieces(data: bytes, size: int = CHUNK) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
-
-
-@pytest.fixture(scope="module")
-def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    if lacking := missing(SWIFT_PROGRAMS):
-        pytest.skip(f"no Swift to test on: {', '.join(lacking)} not installed")
-    with swift(tmp_path_factory.mktemp("swift") / "s") as server:
-        yield server
 
 
 @pytest.fixture

@@ -21,22 +21,25 @@ import json
 import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tusd_py.body import EndedBy, File, Reason, Received
-from tusd_py.protocol.checksum import Digest
-from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
+from tusd_py.protocol.errors import (
+    StorageFailed,
+    StoredBytesLost,
+    UploadNotFound,
+    UploadTooLarge,
+)
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Writer, WrongInstance
 from tusd_py.storage.s3_bucket import Access, Bucket, Found, Gone
+from tusd_py.storage.s3_concat import Plan, Source, for_each, plan_parts, store_parts
 from tusd_py.storage.s3_info import Info, Names, build_info, parse_info
 from tusd_py.storage.s3_memory import Memory
-from tusd_py.storage.s3_parts import MIB, PartRules
+from tusd_py.storage.s3_parts import MIB, OutOfParts, PartRules
 from tusd_py.storage.s3_placement import (
     INTENDED,
-    Chain,
     Part,
     Placement,
     build_placement,
@@ -214,7 +217,7 @@ class S3Storage:
         if upload.placement:
             placement = parse_placement(upload.placement)
         else:
-            placement = Placement(key=self._settings.object_prefix + self._key(upload))
+            placement = Placement(key=self._new_key(upload))
         if placement.size != upload.upload_offset:
             raise StoredBytesLost(upload.id)
         if placement.multipart == INTENDED:
@@ -257,28 +260,35 @@ class S3Storage:
         durable: bool,
         commit: Callable[[str], Awaitable[None]],
     ) -> str:
-        """See `Storage.concatenate`: read and sent again, by way of the memory."""
-        length = sum(part.upload_offset for part in parts)
-        begun = upload._replace(upload_length=length, upload_offset=0)
+        """See `Storage.concatenate`: copied inside the store, anew by each attempt."""
         if upload.placement:
-            # What came of an earlier attempt is not gone on with; its numbers stay used.
             left = parse_placement(upload.placement)
-            begun = begun._replace(
-                placement=build_placement(
-                    replace(left, chain=Chain(), parts=(), pieces=(), expects=0)
-                )
-            )
-        async with self.writer(begun) as writer:
-            await commit(writer.upload.placement)
-
-            async def publish(*, durable: bool = False) -> None:
-                await commit(writer.placement(await writer.size()))
-
-            async with aclosing(self._read_all(parts)) as stream:
-                received = await writer.take(_Stream(stream), length, None, publish)
-            if received.count != length:
-                raise StorageFailed
-            return writer.placement(length)
+            await self._clear(upload, left, unless=None)
+        else:
+            left = Placement(key=self._new_key(upload))
+        begun = Placement(
+            key=left.key,
+            has_strays=left.has_strays or left.multipart is not None,
+            pieces_reserved=left.pieces_reserved,
+            pieces_gone=left.pieces_reserved,
+        )
+        await self._check_all(parts)
+        sources = [
+            Source(key=self._path(part), size=part.upload_offset)
+            for part in parts
+            if part.upload_offset
+        ]
+        if not sources:
+            return build_placement(begun)
+        plan = self._plan(sources)
+        begun = replace(begun, multipart=INTENDED, reserved=len(plan))
+        await commit(build_placement(begun))
+        multipart, was_repeated = await self._bucket.begin(begun.key, self._metadata(upload))
+        has_strays = begun.has_strays or was_repeated
+        begun = replace(begun, multipart=multipart, has_strays=has_strays)
+        await commit(build_placement(begun))
+        stored = await store_parts(self._shared, begun.key, multipart, sources, plan)
+        return build_placement(replace(begun, parts=stored))
 
     async def finish(self, upload: Upload, *, durable: bool) -> str:
         """See `Storage.finish`."""
@@ -307,7 +317,7 @@ class S3Storage:
         key = upload.path
         if not key and upload.placement:
             key = parse_placement(upload.placement).key
-        return f"s3://{self._bucket.name}/{key or self._settings.object_prefix + self._key(upload)}"
+        return f"s3://{self._bucket.name}/{key or self._new_key(upload)}"
 
     async def read(self, upload: Upload, offset: int, count: int) -> AsyncGenerator[bytes, None]:
         """See `Storage.read`."""
@@ -441,13 +451,12 @@ class S3Storage:
         memory, size = self._shared.memory, sum(piece.size for piece in placement.pieces)
         await memory.wait(size)
         try:
-            data, at = bytearray(size), 0
+            data, at = memoryview(bytearray(size)), 0
             for piece in placement.pieces:
-                key = f"{self._piece_key(upload)}{piece.number}"
-                async for read in self._bucket.read(key, 0, piece.size):
-                    data[at : at + len(read)] = read
-                    at += len(read)
-            yield memoryview(data)
+                into = data[at : at + piece.size]
+                await self._bucket.load(f"{self._piece_key(upload)}{piece.number}", into)
+                at += piece.size
+            yield data
         finally:
             memory.give(size)
 
@@ -478,16 +487,31 @@ class S3Storage:
             freed += 0 if found is None else found.size
         return freed
 
-    async def _read_all(self, parts: Sequence[Upload]) -> AsyncGenerator[bytes, None]:
-        for part in parts:
-            try:
-                async for data in self.read(part, 0, part.upload_offset):
-                    yield data
-            except UploadNotFound as error:
-                raise StorageFailed from error
+    def _plan(self, sources: Sequence[Source]) -> Plan:
+        sizes = [source.size for source in sources]
+        try:
+            # A copy needs no memory, so it may be as long as the store takes it.
+            return plan_parts(self._settings.rules, sizes, joined=self._shared.rules.largest)
+        except OutOfParts as error:
+            raise UploadTooLarge(sum(sizes), self.largest_upload) from error
 
-    def _key(self, upload: Upload) -> str:
-        return upload.target or render(self._settings.template, upload)
+    async def _check_all(self, parts: Sequence[Upload]) -> None:
+        """Whether the objects are there, and are those of the uploads.
+
+        Raises:
+            StorageFailed: One is not.
+        """
+        distinct = list({part.id: part for part in parts}.values())
+
+        async def check(number: int) -> None:
+            if not await self.has(distinct[number]):
+                raise StorageFailed from UploadNotFound(distinct[number].id)
+
+        await for_each(range(len(distinct)), check, at_once=self._settings.parallel)
+
+    def _new_key(self, upload: Upload) -> str:
+        name = upload.target or render(self._settings.template, upload)
+        return self._settings.object_prefix + name
 
     def _path(self, upload: Upload) -> str:
         return upload.path or self.locate(upload).split("/", 3)[3]
@@ -504,39 +528,3 @@ class S3Storage:
 
 def _is_ours(found: Found, upload: Upload) -> bool:
     return found.metadata.get(_ID) == upload.id
-
-
-class _Stream:
-    """What is read from the bucket as a body; see `body.Body`."""
-
-    def __init__(self, stream: AsyncIterator[bytes]) -> None:
-        self._stream = stream
-        self._data = memoryview(b"")
-        self.ended_by: EndedBy | None = None
-        self.interrupted_by: Reason | None = None
-        self.trailers: Sequence[tuple[bytes, bytes]] = ()
-
-    async def save(
-        self, file: File, offset: int, at_most: int, digest: Digest | None = None
-    ) -> Received:
-        """See `Body.save`: it is not for files."""
-        raise NotImplementedError
-
-    async def fill(self, buffer: memoryview) -> int:
-        """See `Body.fill`."""
-        while not self._data and self.ended_by is None:
-            try:
-                self._data = memoryview(await anext(self._stream))
-            except StopAsyncIteration:
-                self.ended_by = EndedBy.END
-        count = min(len(buffer), len(self._data))
-        buffer[:count], self._data = self._data[:count], self._data[count:]
-        return count
-
-    def interrupt(self, reason: Reason) -> None:
-        """See `Body.interrupt`: it is never waited for by anybody else."""
-        self.interrupted_by = self.interrupted_by or reason
-
-    def whole(self) -> bytes | None:
-        """See `Body.whole`."""
-        return None

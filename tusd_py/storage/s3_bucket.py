@@ -235,6 +235,13 @@ class Bucket:
                 count -= len(data)
                 yield data
 
+    async def load(self, key: str, into: memoryview, *, offset: int = 0) -> None:
+        """As `read`, of as many bytes as there is room for."""
+        at = 0
+        async for data in self.read(key, offset, len(into)):
+            into[at : at + len(data)] = data
+            at += len(data)
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Objects, whether they are there or not."""
         for first in range(0, len(keys), _DELETE_AT_ONCE):
@@ -275,6 +282,35 @@ class Bucket:
                     ContentMD5=md5,
                 )
         return Part(number=number, size=len(data), etag=done["ETag"].strip('"'))
+
+    async def copy_part(
+        self, source: str, key: str, multipart: str, number: int, *, offset: int | None, count: int
+    ) -> Part:
+        """A part, from another object of this bucket.
+
+        Args:
+            source: The key of that one.
+            key: Of this one.
+            multipart: Its multipart upload.
+            number: Of the part.
+            offset: Where in the source it begins; None for all of the source.
+            count: Its bytes.
+
+        Raises:
+            Gone: The source or the multipart upload is not there.
+        """
+        span = {} if offset is None else {"CopySourceRange": f"bytes={offset}-{offset + count - 1}"}
+        with _translated():
+            done = await self._client.upload_part_copy(
+                Bucket=self.name,
+                Key=key,
+                UploadId=multipart,
+                PartNumber=number,
+                CopySource={"Bucket": self.name, "Key": source},
+                **span,
+            )
+        etag = done["CopyPartResult"]["ETag"].strip('"')
+        return Part(number=number, size=count, etag=etag)
 
     async def complete(self, key: str, multipart: str, parts: Sequence[Part]) -> None:
         """Makes an object of the parts.

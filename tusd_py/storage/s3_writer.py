@@ -473,10 +473,9 @@ class S3Writer:
         """
         at = 0
         for piece in self._pieces if buffer.tail else ():
-            key = f"{self._piece_key}{piece.number}"
-            async for data in self._shared.bucket.read(key, 0, piece.size):
-                buffer.data[at : at + len(data)] = data
-                at += len(data)
+            into = buffer.data[at : at + piece.size]
+            await self._shared.bucket.load(f"{self._piece_key}{piece.number}", into)
+            at += piece.size
 
     async def _store_piece(self, commit: Commit) -> None:
         """Lets what came become a piece of the tail; its memory is free then."""
