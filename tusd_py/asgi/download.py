@@ -13,38 +13,17 @@ import stat
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
 
 import anyio.to_thread
 from starlette.responses import FileResponse
 
 from tusd_py.asgi.responding import Exchange, Message
+from tusd_py.protocol.content import build_content_disposition, harmless_type
 from tusd_py.protocol.errors import StorageBusy, StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Storage
-
-_INLINE = frozenset(
-    {
-        "application/pdf",
-        "audio/mpeg",
-        "audio/ogg",
-        "audio/wav",
-        "image/avif",
-        "image/bmp",
-        "image/gif",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
-        "text/plain",
-        "video/mp4",
-        "video/ogg",
-        "video/webm",
-    }
-)
-"""Types that run no script; all others are offered as opaque bytes to be saved."""
-
 
 _CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/[0-9]{1,19}")
 
@@ -69,7 +48,7 @@ async def send_file(storage: Storage, upload: Upload, request: Headers, exchange
         if _is_known(headers["ETag"], request):
             await exchange.respond(Response(status=304, headers=tuple(headers.items())))
             return
-        media_type = _content_type(upload)
+        media_type = harmless_type(upload.metadata)
         if exchange.sends_files:
             found = os.fstat(file.fileno())
             response = FileResponse(path, headers=headers, media_type=media_type, stat_result=found)
@@ -125,7 +104,7 @@ async def _remote_answer(
     scope = {**exchange.scope, "method": "HEAD"}
     if whole:
         scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"range"]
-    media_type = _content_type(upload)
+    media_type = harmless_type(upload.metadata)
     response = FileResponse(upload.id, headers=headers, media_type=media_type, stat_result=found)
     await response(scope, exchange.receive, keep)
     return messages
@@ -142,7 +121,7 @@ def _headers(upload: Upload) -> dict[str, str]:
     return {
         "Tus-Resumable": TUS_VERSION,
         "ETag": f'"{upload.id}-{upload.upload_offset}"',
-        "Content-Disposition": build_content_disposition(upload),
+        "Content-Disposition": build_content_disposition(upload.metadata),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "private, no-cache",
@@ -207,22 +186,3 @@ def _part(head: Message) -> tuple[int, int] | None:
         return 0, count
     found = _CONTENT_RANGE.fullmatch(headers.get(b"content-range", b""))
     return None if found is None else (int(found[1]), count)
-
-
-def build_content_disposition(upload: Upload) -> str:
-    """RFC 6266: the file's name in `filename*`, and an ASCII shape of it for old browsers."""
-    kind = "inline" if _content_type(upload) in _INLINE else "attachment"
-    raw = upload.metadata.get("filename") or upload.metadata.get("name") or b""
-    name = "".join(c for c in raw.decode("utf-8", "replace") if c.isprintable())
-    name = name.replace("/", "_").replace("\\", "_")[:200]
-    if not name:
-        return kind
-    ascii_name = name.encode("ascii", "replace").decode().replace('"', "'").replace("?", "_")
-    return f"{kind}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def _content_type(upload: Upload) -> str:
-    """What the client said it is, where that is harmless; opaque bytes otherwise."""
-    given = upload.metadata.get("filetype") or upload.metadata.get("type") or b""
-    content_type = given.decode("latin-1").strip().lower()
-    return content_type if content_type in _INLINE else "application/octet-stream"
