@@ -28,7 +28,7 @@ from tests.frameworks.journey import BYTES, TUS
 from tests.serving import Served, eventually, serving
 from tusd_py import DiskStorage, Settings, Timing, TusApp, __version__, cli
 from tusd_py.wire.server import ServerSettings
-from tusd_py.wiring import Place, UploadSettings
+from tusd_py.wiring import BucketSettings, Place, UploadSettings
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -93,7 +93,7 @@ def stored(directory: Path, url: str) -> int:
 # What the flags become
 
 
-Told = list[tuple[Place, ServerSettings, UploadSettings]]
+Told = list[tuple[Place, ServerSettings, UploadSettings, BucketSettings]]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     calls: Told = []
 
     def serve(place: Place, server: ServerSettings, uploads: UploadSettings, _: object) -> None:
-        calls.append((place, server, uploads))
+        calls.append((place, server, uploads, place.in_bucket))
 
     monkeypatch.setattr(cli, "serve", serve)
     return calls
@@ -120,7 +120,19 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("s3-endpoint", "http://store", 0, "s3_endpoint", "http://store"),
     ("s3-region", "eu-west-1", 0, "s3_region", "eu-west-1"),
     ("s3-object-prefix", "in/", 0, "s3_object_prefix", "in/"),
-    ("s3-memory", "1GiB", 0, "s3_memory", 2**30),
+    ("s3-addressing-style", "virtual", 0, "s3_addressing_style", "virtual"),
+    ("s3-memory", "1GiB", 3, "s3_memory", 2**30),
+    ("s3-part-size", "16MiB", 3, "s3_part_size", 2**24),
+    ("s3-min-part-size", "6MiB", 3, "s3_min_part_size", 6 * 2**20),
+    ("s3-max-parts", "1000", 3, "s3_max_parts", 1000),
+    ("s3-max-object-size", "5TB", 3, "s3_max_object_size", 5 * 10**12),
+    ("s3-equal-parts", "true", 3, "s3_equal_parts", True),
+    ("s3-concurrent-part-uploads", "8", 3, "s3_concurrent_part_uploads", 8),
+    ("s3-concurrent-parts-per-upload", "2", 3, "s3_concurrent_parts_per_upload", 2),
+    ("s3-storage-class", "COLD", 3, "s3_storage_class", "COLD"),
+    ("s3-sse", "aws:kms", 3, "s3_sse", "aws:kms"),
+    ("s3-sse-kms-key-id", "key-1", 3, "s3_sse_kms_key_id", "key-1"),
+    ("s3-tags", "a=b&c=d", 3, "s3_tags", "a=b&c=d"),
     ("max-size", "5GiB", 2, "max_size", 5 * 2**30),
     ("max-size", "none", 2, "max_size", None),
     ("min-free-disk", "5GiB", 2, "min_free_disk", 5 * 2**30),
@@ -150,7 +162,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("metrics-path", "", 1, "metrics_path", None),
     ("no-ui", "true", 1, "ui", False),
 ]
-"""Flag, text, which of the three settings, its field, and its value."""
+"""Flag, text, which of the four settings, its field, and its value."""
 
 BESIDE = {
     "cors-allow-credentials": {"TUSD_PY_CORS_ALLOW_ORIGIN": r"https://app\.test"},
@@ -210,7 +222,8 @@ def test_every_flag_of_serve_is_in_the_table() -> None:
 def test_without_flags_the_defaults_are_those_of_the_settings(told: Told) -> None:
     """An embedder and an operator get the same."""
     assert run("serve").exit_code == 0
-    assert told == [(Place(upload_dir=Path("data")), ServerSettings(), UploadSettings())]
+    place = Place(upload_dir=Path("data"))
+    assert told == [(place, ServerSettings(), UploadSettings(), BucketSettings())]
 
 
 def test_a_flag_goes_before_a_variable_and_that_before_the_file(told: Told, tmp_path: Path) -> None:
@@ -223,7 +236,7 @@ def test_a_flag_goes_before_a_variable_and_that_before_the_file(told: Told, tmp_
     variables["TUSD_PY_BEHIND_PROXY"] = "no"
     assert run("serve", env=variables).exit_code == 0
     assert run("serve", "--port", "3333", "--max-size", "none", env=variables).exit_code == 0
-    seen = [(server.port, up.max_size, up.behind_proxy) for _, server, up in told]
+    seen = [(server.port, up.max_size, up.behind_proxy) for _, server, up, _ in told]
     assert seen == [(1111, 1024, True), (2222, 2048, False), (3333, None, False)]
 
 
@@ -308,6 +321,26 @@ BAD_FLAGS = [
 def test_a_mistake_in_a_flag_is_named(told: Told, flag: str, text: str, complaint: str) -> None:
     assert_refused(run("serve", flag, text), 2, complaint)
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        (("--s3-part-size", "1MiB"), "the preferred part size of 1048576 bytes"),
+        (("--s3-memory", "9MiB"), "give more memory or smaller parts"),
+        (("--s3-sse-kms-key-id", "x"), "the encryption aws:kms"),
+        (("--s3-sse", "rot13"), "'rot13' is no encryption"),
+        (("--s3-tags", "team"), "write them as team=video&kind=upload"),
+        (("--s3-object-prefix", "a\tb"), "no listing of a bucket"),
+        (("--file-template", "{filename}"), "needs {id}"),
+    ],
+)
+def test_flags_of_a_bucket_that_contradict_each_other(
+    tmp_path: Path, flag: tuple[str, ...], complaint: str
+) -> None:
+    pytest.importorskip("aiobotocore")
+    result = run("serve", "--upload-dir", tmp_path / "up", "--s3-bucket", "b", *flag)
+    assert_refused(result, 1, complaint)
 
 
 @pytest.mark.parametrize("origin", [[], ["--cors-allow-origin", "*"]])

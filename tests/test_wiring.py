@@ -18,6 +18,7 @@ from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.wire.server import CannotListen, NotProtected, ServerSettings, close, listen
 from tusd_py.wiring import (
+    BucketSettings,
     Place,
     ServerApp,
     UploadSettings,
@@ -363,3 +364,50 @@ def test_a_log_for_people(log: logging.Logger, capsys: pytest.CaptureFixture[str
 def test_what_others_log_is_no_noise(log: logging.Logger, level: str, noisy: int) -> None:
     configure_logging("text", level)
     assert logging.getLogger("uvicorn").level == logging.getLogger("asyncio").level == noisy
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ({"s3_endpoint": "http://store.test"}, "http://store.test/mine"),
+        (
+            {"s3_endpoint": "http://store.test", "s3_addressing_style": "virtual"},
+            "http://mine.store.test",
+        ),
+        ({}, "https://mine.s3."),
+    ],
+)
+async def test_where_the_name_of_the_bucket_stands(
+    tmp_path: Path, place: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the store wants it; a link says so, and no store is asked for one."""
+    s3 = pytest.importorskip("tusd_py.storage.s3")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    wanted = Place(upload_dir=tmp_path, s3_bucket="mine", s3_region="eu-west-1", **place)
+    storage = build_app(wanted, UploadSettings()).storage
+    assert isinstance(storage, s3.S3Storage)
+    async with storage._bucket._connected() as client:
+        link = await client.generate_presigned_url("head_bucket", Params={"Bucket": "mine"})
+    assert link.startswith(expected)
+
+
+def test_what_is_said_of_a_bucket_arrives(tmp_path: Path) -> None:
+    s3 = pytest.importorskip("tusd_py.storage.s3")
+    said = BucketSettings(
+        s3_memory=96 << 20,
+        s3_part_size=16 << 20,
+        s3_min_part_size=6 << 20,
+        s3_max_parts=1_000,
+        s3_max_object_size=5 << 30,
+        s3_equal_parts=True,
+        s3_concurrent_part_uploads=9,
+        s3_concurrent_parts_per_upload=3,
+    )
+    place = Place(upload_dir=tmp_path, s3_bucket="mine", in_bucket=said)
+    storage = build_app(place, UploadSettings()).storage
+    assert isinstance(storage, s3.S3Storage)
+    found = storage._settings
+    rules = {"preferred": 16 << 20, "smallest": 6 << 20, "most_parts": 1_000, "equal": True}
+    assert found.rules == s3.PartRules(**rules, largest_object=5 << 30)
+    assert (found.memory, found.at_once, found.parallel) == (96 << 20, 9, 3)

@@ -22,6 +22,7 @@ from tusd_py.wiring import (
     FSYNC,
     UPLOADING,
     VERBS,
+    BucketSettings,
     HookSettings,
     InvalidKeys,
     Place,
@@ -97,10 +98,10 @@ def _place(command: Callable[P, T]) -> Callable[P, T]:
     """The options that say where a deployment lies."""
     for option in (
         _flag(
-            "--s3-memory",
-            type=SIZE,
-            default="256MiB",
-            help="For bytes on their way to the bucket, of all uploads of a worker together.",
+            "--s3-addressing-style",
+            type=click.Choice(["auto", "path", "virtual"]),
+            help="Whether the bucket's name stands in the URL's path or in its host.  "
+            "[default: path with --s3-endpoint, auto without]",
         ),
         _flag(
             "--s3-owner",
@@ -202,6 +203,67 @@ def _hooks(command: Callable[P, T]) -> Callable[P, T]:
     return command
 
 
+def _in_bucket(command: Callable[P, T]) -> Callable[P, T]:
+    """The options that say how a server uses a bucket."""
+    number = click.IntRange(min=1)
+    for option in (
+        _flag(
+            "--s3-tags",
+            metavar="TAGS",
+            default="",
+            help="Of finished uploads, as in a URL: 'team=video&kind=upload'.",
+        ),
+        _flag("--s3-sse-kms-key-id", metavar="ID", help="Key that --s3-sse aws:kms encrypts with."),
+        _flag("--s3-sse", help="Encryption of all objects: AES256 or aws:kms."),
+        _flag("--s3-storage-class", metavar="CLASS", help="Of finished uploads."),
+        _flag(
+            "--s3-concurrent-parts-per-upload",
+            type=number,
+            default=4,
+            help="Parts of one upload that are sent at once.",
+        ),
+        _flag(
+            "--s3-concurrent-part-uploads",
+            type=number,
+            default=32,
+            help="Parts of all uploads of a worker that are sent at once.",
+        ),
+        _flag("--s3-equal-parts", is_flag=True, help="Send parts of one size, as R2 wants them."),
+        _flag(
+            "--s3-max-object-size",
+            type=SIZE,
+            default="5TiB",
+            help="Largest object that the store takes; AWS takes 48.8TiB.",
+        ),
+        _flag(
+            "--s3-max-parts",
+            type=number,
+            default=10_000,
+            help="Most parts of an object that the store takes.",
+        ),
+        _flag(
+            "--s3-min-part-size",
+            type=SIZE,
+            default="5MiB",
+            help="Smallest part that the store takes, but for the last.",
+        ),
+        _flag(
+            "--s3-part-size",
+            type=SIZE,
+            default="8MiB",
+            help="Of a part, unless an upload is so long that parts must be larger.",
+        ),
+        _flag(
+            "--s3-memory",
+            type=SIZE,
+            default="256MiB",
+            help="For bytes on their way to the bucket, of all uploads of a worker together.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def _told(command: Callable[P, T]) -> Callable[P, T]:
     """Lets what an operator can mend end in one line, and not in a stack trace."""
 
@@ -282,6 +344,7 @@ main.add_command(upload)
 )
 @_flag("--base-path", default="/files/", help="URL path that uploads are sent to.")
 @_place
+@_in_bucket
 @_flag("--max-size", type=LIMIT, default="none", help="Largest upload, such as 500MB or 5GiB.")
 @_flag(
     "--min-free-disk",
@@ -414,7 +477,8 @@ def serve_command(**flags: Any) -> None:
     if flags["progress_hooks_interval"] < 0.1:
         raise click.UsageError("--progress-hooks-interval is too short; give 100ms or more")
     configure_logging(flags["log_format"], flags["log_level"])
-    place = Place(**{name: flags[name] for name in Place.__dataclass_fields__})
+    in_bucket = BucketSettings(**_of(BucketSettings, flags))
+    place = Place(**_of(Place, flags), in_bucket=in_bucket)
     server = ServerSettings(
         host=flags["host"],
         port=flags["port"],
@@ -425,10 +489,8 @@ def serve_command(**flags: Any) -> None:
         workers=flags["workers"],
         worker_timeout=flags["worker_timeout"],
     )
-    flags["hooks"] = HookSettings(
-        **{name: flags[name] for name in HookSettings.__dataclass_fields__}
-    )
-    uploads = UploadSettings(**{name: flags[name] for name in UploadSettings.__dataclass_fields__})
+    flags["hooks"] = HookSettings(**_of(HookSettings, flags))
+    uploads = UploadSettings(**_of(UploadSettings, flags))
 
     def announce(url: str) -> None:
         click.echo(f"tusd-py takes uploads at {url}")
@@ -436,6 +498,11 @@ def serve_command(**flags: Any) -> None:
             click.echo(f"with a page for browsers at {page}")
 
     serve(place, server, uploads, announce)
+
+
+def _of(settings: Any, flags: dict[str, Any]) -> dict[str, Any]:
+    """Those of the flags that the fields of some settings are named as."""
+    return {name: flags[name] for name in settings.__dataclass_fields__ if name in flags}
 
 
 def _check_auth(flags: dict[str, Any]) -> None:

@@ -51,7 +51,7 @@ from tusd_py.wire.server import ServerSettings as ServerSettings
 from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
 
 if TYPE_CHECKING:
-    from tusd_py.storage.s3 import S3Storage
+    from tusd_py.storage.s3 import S3Settings, S3Storage
 
 _PAGE = 500
 
@@ -110,6 +110,24 @@ def explain(error: BaseException) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BucketSettings:
+    """How a server uses a bucket; sizes in bytes, times in seconds. See `S3Settings`."""
+
+    s3_memory: int = 256 << 20
+    s3_part_size: int = 8 << 20
+    s3_min_part_size: int = 5 << 20
+    s3_max_parts: int = 10_000
+    s3_max_object_size: int = 5 << 40
+    s3_equal_parts: bool = False
+    s3_concurrent_part_uploads: int = 32
+    s3_concurrent_parts_per_upload: int = 4
+    s3_storage_class: str | None = None
+    s3_sse: str | None = None
+    s3_sse_kms_key_id: str | None = None
+    s3_tags: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a deployment keeps its uploads, and its state if that lies elsewhere.
 
@@ -123,8 +141,9 @@ class Place:
     s3_endpoint: str | None = None
     s3_region: str | None = None
     s3_object_prefix: str = ""
-    s3_memory: int = 256 << 20
     s3_owner: str | None = None
+    s3_addressing_style: str | None = None
+    in_bucket: BucketSettings = field(default_factory=BucketSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,28 +341,53 @@ def build_signer(signing_key: str) -> SignedUrls:
 
 def _build_bucket(place: Place, name: str) -> "S3Storage":
     try:
-        from tusd_py.storage.s3 import S3Settings, S3Storage
-        from tusd_py.storage.s3_bucket import Access
+        from tusd_py.storage.s3 import S3Storage
     except ModuleNotFoundError as error:
         raise NotInstalled(
             f"--s3-bucket needs {error.name}; install it with: pip install 'tusd-py[s3]'"
         ) from error
-    endpoint = place.s3_endpoint
-    # The name of a bucket is seldom part of a host's name where the host is not AWS.
-    access = Access(endpoint=endpoint, region=place.s3_region, path_style=endpoint is not None)
-    settings = S3Settings(
-        access=access,
-        object_prefix=place.s3_object_prefix,
-        template=place.file_template or "{id}",
-        memory=place.s3_memory,
-        owner=place.s3_owner,
-    )
     try:
-        return S3Storage(name, settings)
+        return S3Storage(name, _build_s3_settings(place, place.in_bucket))
     except InvalidTemplate:
         raise
     except ValueError as error:
-        raise InvalidPlace(f"--s3-memory: {error}") from error
+        raise InvalidPlace(f"the flags --s3-... cannot be used: {error}") from error
+
+
+def _build_s3_settings(place: Place, bucket: BucketSettings) -> "S3Settings":
+    from tusd_py.storage.s3 import S3Settings
+    from tusd_py.storage.s3_bucket import Access
+    from tusd_py.storage.s3_objects import ObjectSettings, parse_tags
+    from tusd_py.storage.s3_parts import PartRules
+
+    # The name of a bucket is seldom part of a host's name where the host is not AWS.
+    usual = "auto" if place.s3_endpoint is None else "path"
+    return S3Settings(
+        access=Access(
+            endpoint=place.s3_endpoint,
+            region=place.s3_region,
+            addressing=place.s3_addressing_style or usual,
+        ),
+        object_prefix=place.s3_object_prefix,
+        template=place.file_template or "{id}",
+        objects=ObjectSettings(
+            storage_class=bucket.s3_storage_class,
+            encryption=bucket.s3_sse,
+            kms_key=bucket.s3_sse_kms_key_id,
+            tags=parse_tags(bucket.s3_tags),
+        ),
+        rules=PartRules(
+            preferred=bucket.s3_part_size,
+            smallest=bucket.s3_min_part_size,
+            most_parts=bucket.s3_max_parts,
+            largest_object=bucket.s3_max_object_size,
+            equal=bucket.s3_equal_parts,
+        ),
+        memory=bucket.s3_memory,
+        parallel=bucket.s3_concurrent_parts_per_upload,
+        at_once=bucket.s3_concurrent_part_uploads,
+        owner=place.s3_owner,
+    )
 
 
 class ServerApp:

@@ -1,17 +1,20 @@
 """A real client, a real server and a real store: killed on the way, whole in the bucket."""
 
+import io
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from tusclient.client import TusClient
 
 from tests.interop.conftest import MIB
 from tests.serving import Served, eventually, serving
 from tests.storage.s3_place import S3Place
+from tests.storage.s3_servers import KMS_KEY, STORAGE_CLASS
 
 FLAGS = ("--s3-object-prefix", "up/", "--file-template", "{yyyy}/{id}-{filename}")
 
@@ -144,3 +147,29 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     assert shown.returncode == 1
     assert "pip install 'tusd-py[s3]'" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+def test_a_server_with_all_flags(s3_place: S3Place, tmp_path: Path) -> None:
+    """They come as far as the bucket."""
+    env = s3_place.server.environment
+    more = ["--s3-part-size", "6MiB", "--s3-max-parts", "1000", "--s3-max-object-size", "1GiB"]
+    more += ("--s3-storage-class", STORAGE_CLASS, "--s3-tags", "team=video", "--s3-equal-parts")
+    more += ("--s3-sse", "aws:kms", "--s3-sse-kms-key-id", KMS_KEY)
+    more += ("--s3-addressing-style", "path")
+    data = bytes(range(256)) * (13 * MIB // 256)
+    with serving(tmp_path / "up", *flags(s3_place), *more, env=env) as server:
+        sizes = httpx.options(server.url).headers["Tus-Max-Size"]
+        assert sizes == str(1 << 30)
+        uploader = TusClient(server.url).uploader(
+            file_stream=io.BytesIO(data), metadata={"filename": "film.bin"}
+        )
+        uploader.upload()
+        assert httpx.get(str(uploader.url)).content == data
+    (key,) = s3_place.objects()
+    where = {"Bucket": s3_place.bucket, "Key": key}
+    found = s3_place.client.head_object(**where, PartNumber=1)
+    assert found["StorageClass"] == STORAGE_CLASS
+    assert found["SSEKMSKeyId"] == KMS_KEY
+    assert found["ETag"].endswith('-3"')
+    tags = s3_place.client.get_object_tagging(**where)["TagSet"]
+    assert tags == [{"Key": "team", "Value": "video"}]

@@ -33,7 +33,7 @@ class S3Place:
 
     @property
     def access(self) -> Access:
-        return Access(endpoint=self.server.endpoint, region="us-east-1", path_style=True)
+        return Access(endpoint=self.server.endpoint, region="us-east-1", addressing="path")
 
     def storage(self, settings: S3Settings | None = None) -> S3Storage:
         """A storage over it; its credentials come from the environment."""

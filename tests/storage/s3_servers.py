@@ -5,6 +5,7 @@ process that started it, however that ends. Ceph keeps its objects in memory and
 seconds; Swift keeps them in files, and brings another reading of the same API.
 """
 
+import base64
 import configparser
 import contextlib
 import os
@@ -36,6 +37,12 @@ CEPH_PROGRAMS = (
     "setpriv",
 )
 SWIFT_PROGRAMS = ("memcached", str(Path(sys.executable).with_name("swift-proxy-server")), "setpriv")
+
+KMS_KEY = "testkey-1"
+"""The id of a key that Ceph's gateway encrypts with."""
+
+STORAGE_CLASS = "COLD"
+"""One of Ceph's beside the usual one."""
 
 Sections = dict[str, dict[str, object]]
 
@@ -196,6 +203,10 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> 
                 "rgw frontends": f"beast endpoint=127.0.0.1:{port}",
                 "rgw run sync thread": "false",
                 "rgw multipart min part size": smallest_part,
+                # A key of its own stands for a KMS, over plain HTTP.
+                "rgw crypt require ssl": "false",
+                "rgw crypt s3 kms backend": "testing",
+                "rgw crypt s3 kms encryption keys": f"{KMS_KEY}={_new_key()}",
                 # What was deleted is gone soon, since it all lies in memory.
                 "rgw gc obj min wait": 1,
                 "rgw gc processor period": 5,
@@ -224,10 +235,15 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> 
         programs.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", store)
         programs.run("ceph", "osd", "new", store, "0")
         programs.start("osd", "ceph-osd", "-f", "-i", "0")
-        gateway = Gateway(programs, port, "rgw", "radosgw", "-f", "-n", "client.rgw")
-        gateway.start()
         key, secret = f"--access-key={access_key}", f"--secret-key={secret_key}"
         programs.run("radosgw-admin", "user", "create", "--uid=u", "--display-name=u", key, secret)
+        for zone in ("zonegroup", "zone"):
+            where = (f"--rgw-{zone}=default", "--placement-id=default-placement")
+            pool = ("--data-pool=default.rgw.cold",) if zone == "zone" else ()
+            add = ("placement", "add", *where, f"--storage-class={STORAGE_CLASS}", *pool)
+            programs.run("radosgw-admin", zone, *add)
+        gateway = Gateway(programs, port, "rgw", "radosgw", "-f", "-n", "client.rgw")
+        gateway.start()
         yield S3Server(
             endpoint=f"http://127.0.0.1:{port}",
             access_key=access_key,
@@ -236,6 +252,10 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> 
         )
     finally:
         programs.stop()
+
+
+def _new_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode("ascii")
 
 
 _ROLES = ("object", "container", "account")

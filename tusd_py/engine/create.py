@@ -204,7 +204,7 @@ async def _ask_application(
         upload = upload._replace(id=_checked_id(chosen))
     if hooks.on_create is not None:
         changes = await hooks.on_create(_describe(upload, request)) or Changes()
-        upload = _changed(upload, changes)
+        upload = _changed(services, upload, changes)
         if changes.reply is not None:
             on_reply(changes.reply)
     return upload
@@ -223,14 +223,16 @@ def _describe(upload: Upload, request: RequestInfo) -> NewUpload:
     )
 
 
-def _changed(upload: Upload, changes: Changes) -> Upload:
+def _changed(services: Services, upload: Upload, changes: Changes) -> Upload:
     metadata = upload.changed_metadata
+    if changes.target is not None:
+        _check_target(services, changes.target)
     if changes.metadata is not None:
         metadata = build_upload_metadata(changes.metadata)
     return upload._replace(
         id=upload.id if changes.id is None else _checked_id(changes.id),
         changed_metadata=metadata,
-        target=upload.target if changes.target is None else _checked_target(changes.target),
+        target=upload.target if changes.target is None else changes.target,
     )
 
 
@@ -240,11 +242,14 @@ def _checked_id(upload_id: str) -> str:
     return upload_id
 
 
-def _checked_target(target: str) -> str:
+def _check_target(services: Services, target: str) -> None:
     # Said now, since the finish could not go on with it, nor back.
     if "\0" in target or any(segment in ("", ".", "..") for segment in target.split("/")):
         raise ValueError(f"the application chose the target {target!r}, which is no relative path")
-    return target
+    try:
+        services.storage.check_target(target)
+    except ValueError as error:
+        raise ValueError(f"the application chose the target {target!r}: {error}") from error
 
 
 _REFUSALS = (

@@ -26,7 +26,7 @@ from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFou
 from tusd_py.protocol.upload import Tail, Upload
 from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
-from tusd_py.storage.template import check_template, render, safe_path, with_id
+from tusd_py.storage.template import LONGEST_SEGMENT, check_template, render, safe_path, with_id
 from tusd_py.storage.threads import failure_of, fdatasync, in_thread, translated
 from tusd_py.storage.writer import DiskFile, DiskWriter
 
@@ -194,6 +194,13 @@ class DiskStorage:
             yield data
             offset += len(data)
             count -= len(data)
+
+    def check_target(self, target: str) -> None:
+        """See `Storage.check_target`."""
+        if any(len(name.encode()) > LONGEST_SEGMENT for name in target.split("/")):
+            raise ValueError(
+                f"a name in it has more than {LONGEST_SEGMENT} bytes, which no file system takes"
+            )
 
     async def has(self, upload: Upload) -> bool:
         """See `Storage.has`."""

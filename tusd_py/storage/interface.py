@@ -286,6 +286,14 @@ class Storage(Protocol):
         """
         ...
 
+    def check_target(self, target: str) -> None:
+        """Whether a finished file can lie where an application wants it; see `Upload.target`.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        ...
+
     async def has(self, upload: Upload) -> bool:
         """Whether the file at `locate` is the upload's own.
 

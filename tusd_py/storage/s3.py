@@ -19,6 +19,7 @@ The rules:
 import asyncio
 import json
 import logging
+import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,15 @@ from tusd_py.storage.s3_bucket import Access, Bucket, Found, Gone
 from tusd_py.storage.s3_concat import Plan, Source, for_each, plan_parts, store_parts
 from tusd_py.storage.s3_info import Info, Names, build_info, parse_info
 from tusd_py.storage.s3_memory import Memory
+from tusd_py.storage.s3_objects import (
+    ID,
+    Attributes,
+    ObjectSettings,
+    build_attributes,
+    build_key,
+    check_target,
+    check_template_of_keys,
+)
 from tusd_py.storage.s3_parts import MIB, OutOfParts, PartRules
 from tusd_py.storage.s3_placement import (
     INTENDED,
@@ -47,15 +57,11 @@ from tusd_py.storage.s3_placement import (
 )
 from tusd_py.storage.s3_rebuild import rebuild
 from tusd_py.storage.s3_writer import S3Writer, Shared
-from tusd_py.storage.template import InvalidTemplate, check_template, render
 
 logger = logging.getLogger("tusd_py")
 
 _AHEAD = 64
 """Numbers that a server whose state was lost may have reserved, also if it sent more at once."""
-
-_ID = "tusd-py-id"
-"""The metadata of an object that has the id of the upload that it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,22 +72,31 @@ class S3Settings:
         access: How the store is reached.
         object_prefix: What all keys begin with.
         template: The key of a finished upload behind the prefix; it must have `{id}`.
+        objects: How the store keeps them.
         rules: What the store takes.
         memory: Bytes on their way, of all uploads together.
         parallel: Parts that are sent at once, of one upload.
         at_once: Likewise, of all.
         owner: Of the uploads, whose records are made anew where they were lost; None for the name
             of the host and the path of the state.
+
+    Raises:
+        ValueError: A number is not positive.
     """
 
     access: Access = field(default_factory=Access)
     object_prefix: str = ""
     template: str = "{id}"
+    objects: ObjectSettings = field(default_factory=ObjectSettings)
     rules: PartRules = field(default_factory=PartRules)
     memory: int = 256 * MIB
     parallel: int = 4
     at_once: int = 32
     owner: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.parallel < 1 or self.at_once < 1:
+            raise ValueError("at least one part must be sent at once")
 
 
 class S3Storage:
@@ -93,22 +108,18 @@ class S3Storage:
 
     Raises:
         InvalidTemplate: The template of keys cannot be used.
-        ValueError: The memory does not hold two parts.
+        ValueError: The memory does not hold two parts, or no object can have such keys.
     """
 
     def __init__(self, bucket: str, settings: S3Settings | None = None) -> None:
         self._settings = settings = settings or S3Settings()
-        if "{id}" not in check_template(settings.template):
-            raise InvalidTemplate(
-                f"the key template {settings.template!r} needs {{id}}, or uploads of one name "
-                "would replace each other"
-            )
+        check_template_of_keys(settings.object_prefix, settings.template)
         if settings.memory < 2 * settings.rules.preferred:
             raise ValueError(
                 f"{settings.memory} bytes of memory hold no two parts of "
                 f"{settings.rules.preferred}; give more memory or smaller parts"
             )
-        self._bucket = Bucket(bucket, settings.access)
+        self._bucket = Bucket(bucket, settings.access, settings.objects)
         self._names = Names(prefix=settings.object_prefix)
         self._instance = ""
         # What is half of the memory can be filled while another one is sent.
@@ -158,13 +169,22 @@ class S3Storage:
     async def open(
         self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
     ) -> None:
-        """See `Storage.open`: what is of other instances is never touched."""
+        """See `Storage.open`: what is of other instances is never touched.
+
+        Raises:
+            WrongInstance: The bucket cannot be used, or not as the settings say.
+        """
         await self._bucket.open()
+        objects = self._settings.objects
+        if objects != ObjectSettings():
+            probe = Upload(id=f"tusd-py-probe-{secrets.token_hex(8)}", created_at=0)
+            key = f"{self._settings.object_prefix}{probe.id}"
+            await self._bucket.try_out(key, build_attributes(probe, objects), objects.tags)
         self._instance = instance
         owner = self._settings.owner or owner
         key = self._names.instance(instance)
         if owner and await self._owner(key) != owner:
-            await self._bucket.put(key, memoryview(json.dumps({"owner": owner}).encode()), {})
+            await self._bucket.put(key, memoryview(json.dumps({"owner": owner}).encode()))
 
     async def _owner(self, key: str) -> str | None:
         body = await self._bucket.get(key)
@@ -178,7 +198,7 @@ class S3Storage:
         """See `Storage.note`."""
         info = Info(instance=self._instance, upload=upload, key=self._path(upload))
         data = memoryview(build_info(info))
-        await self._bucket.put(self._names.info(upload.id), data, {})
+        await self._bucket.put(self._names.info(upload.id), data)
 
     async def recall(self, upload_id: str) -> Upload | None:
         """See `Storage.recall`."""
@@ -197,7 +217,7 @@ class S3Storage:
             info,
             rules=self._settings.rules,
             ahead=max(_AHEAD, 2 * self._settings.parallel),
-            mine=_ID,
+            mine=ID,
         )
 
     async def noted(self) -> AsyncIterator[str]:
@@ -229,7 +249,7 @@ class S3Storage:
             upload,
             placement,
             self._shared,
-            self._metadata(upload),
+            self._attributes(upload),
             self._piece_key(upload),
             await self._leftovers(upload, placement),
         )
@@ -283,7 +303,7 @@ class S3Storage:
         plan = self._plan(sources)
         begun = replace(begun, multipart=INTENDED, reserved=len(plan))
         await commit(build_placement(begun))
-        multipart, was_repeated = await self._bucket.begin(begun.key, self._metadata(upload))
+        multipart, was_repeated = await self._bucket.begin(begun.key, self._attributes(upload))
         has_strays = begun.has_strays or was_repeated
         begun = replace(begun, multipart=multipart, has_strays=has_strays)
         await commit(build_placement(begun))
@@ -307,10 +327,16 @@ class S3Storage:
         else:
             if not await self.has(upload):
                 raise StorageFailed
+        if self._settings.objects.tags:
+            await self._bucket.tag(placement.key, self._settings.objects.tags)
         await self._clear(
             upload, placement, unless=placement.multipart if placement.has_parts else ""
         )
         return placement.key
+
+    def check_target(self, target: str) -> None:
+        """See `Storage.check_target`."""
+        check_target(self._settings.object_prefix, target)
 
     def locate(self, upload: Upload) -> str:
         """See `Storage.locate`."""
@@ -387,7 +413,7 @@ class S3Storage:
         Raises:
             Gone: Some of it is not there, or not any more.
         """
-        key, metadata = placement.key, self._metadata(upload)
+        key, attributes, objects = placement.key, self._attributes(upload), self._settings.objects
         if placement.has_parts:
             assert placement.multipart, "it has parts"
             parts = (*await self._chained(upload, placement), *placement.parts)
@@ -399,12 +425,12 @@ class S3Storage:
                     last = await self._bucket.upload_part(key, placement.multipart, number, tail)
                 parts = (*parts, last)
             await self._bucket.complete(key, placement.multipart, parts)
-        elif len(placement.pieces) == 1:
+        elif len(placement.pieces) == 1 and not objects.encryption:
             source = f"{self._piece_key(upload)}{placement.pieces[0].number}"
-            await self._bucket.copy(source, key, metadata)
+            await self._bucket.copy(source, key, attributes)
         else:
             async with self._loaded(upload, placement) as tail:
-                await self._bucket.put(key, tail, metadata)
+                await self._bucket.put(key, tail, attributes)
 
     async def _is_there(self, upload: Upload, placement: Placement) -> bool:
         """Whether the store has all that is recorded, and can still make an object of it."""
@@ -462,15 +488,17 @@ class S3Storage:
 
     async def _clear(self, upload: Upload, placement: Placement, *, unless: str | None) -> None:
         """Lets go of what is not the object: pieces, and multipart uploads but for one."""
-        begun = [(placement.key, placement.multipart)] if placement.multipart else []
+        begun = {(placement.key, placement.multipart)} if placement.multipart else set()
         keys = [f"{self._piece_key(upload)}{number}" for number in placement.all_pieces]
         if placement.has_strays or placement.has_lost_numbers or placement.multipart == INTENDED:
             probe = self._probe_key(upload)
-            begun = [
+            # Under a key that the application chose, there may be those of other uploads.
+            alone = (placement.key, probe) if upload.target is None else (probe,)
+            begun |= {
                 (key, multipart)
-                for key in (placement.key, probe)
+                for key in alone
                 for multipart in await self._bucket.multiparts(key)
-            ]
+            }
             keys.append(probe)
         for key, multipart in begun:
             if multipart != unless:
@@ -510,8 +538,7 @@ class S3Storage:
         await for_each(range(len(distinct)), check, at_once=self._settings.parallel)
 
     def _new_key(self, upload: Upload) -> str:
-        name = upload.target or render(self._settings.template, upload)
-        return self._settings.object_prefix + name
+        return build_key(self._settings.object_prefix, self._settings.template, upload)
 
     def _path(self, upload: Upload) -> str:
         return upload.path or self.locate(upload).split("/", 3)[3]
@@ -522,9 +549,9 @@ class S3Storage:
     def _probe_key(self, upload: Upload) -> str:
         return f"{self._piece_key(upload)}probe"
 
-    def _metadata(self, upload: Upload) -> dict[str, str]:
-        return {_ID: upload.id}
+    def _attributes(self, upload: Upload) -> Attributes:
+        return build_attributes(upload, self._settings.objects)
 
 
 def _is_ours(found: Found, upload: Upload) -> bool:
-    return found.metadata.get(_ID) == upload.id
+    return found.metadata.get(ID) == upload.id

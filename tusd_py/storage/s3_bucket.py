@@ -13,11 +13,19 @@ import asyncio
 import base64
 import hashlib
 import io
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -26,7 +34,12 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.s3_objects import Attributes, ObjectSettings
 from tusd_py.storage.s3_placement import Part
+
+T = TypeVar("T")
+
+logger = logging.getLogger("tusd_py")
 
 _GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404", "NotFound"})
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuota"})
@@ -41,6 +54,8 @@ ask for it (`100 Continue`), or takes no more of it.
 _DELETE_AT_ONCE = 1_000
 _READ_AT_ONCE = 256 << 10
 
+ADDRESSINGS = ("auto", "path", "virtual")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -49,14 +64,22 @@ class Access:
     Attributes:
         endpoint: Its URL, None for AWS.
         region: None for what the chain says.
-        path_style: Whether the bucket stands in the path and not in the host's name.
+        addressing: Where the bucket stands: in the `path` of the URL, in the host's name
+            (`virtual`), or as AWS's tools find it (`auto`).
         attempts: Tries of each call.
+
+    Raises:
+        ValueError: There is no such addressing.
     """
 
     endpoint: str | None = None
     region: str | None = None
-    path_style: bool = False
+    addressing: str = "auto"
     attempts: int = 5
+
+    def __post_init__(self) -> None:
+        if self.addressing not in ADDRESSINGS:
+            raise ValueError(f"{self.addressing!r} is no addressing of {', '.join(ADDRESSINGS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +134,15 @@ class Bucket:
     Args:
         name: Of the bucket.
         access: How the store is reached.
+        objects: How it keeps what it gets.
     """
 
-    def __init__(self, name: str, access: Access) -> None:
+    def __init__(self, name: str, access: Access, objects: ObjectSettings) -> None:
         self.name = name
         self._access = access
+        self._encryption = _words(
+            ServerSideEncryption=objects.encryption, SSEKMSKeyId=objects.kms_key
+        )
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._takes_gaps: bool | None = None
@@ -128,30 +155,40 @@ class Bucket:
         """
         if self._client is not None:
             return
+        try:
+            self._client = await self._stack.enter_async_context(self._connected())
+            for operation in ("DeleteObjects", "PutObjectTagging"):
+                self._add_md5_to(operation)
+            await self._client.head_bucket(Bucket=self.name)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            await self.close()
+            raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
+
+    def _add_md5_to(self, operation: str) -> None:
+        events, event = self._client.meta.events, f"before-call.s3.{operation}"
+        name = f"tusd-py-{id(self)}-{operation}"
+        events.register(event, _add_md5, unique_id=name)
+        self._stack.callback(events.unregister, event, unique_id=name)
+
+    def _connected(self) -> AbstractAsyncContextManager[Any]:
         access = self._access
         config = AioConfig(
             retries={"mode": "standard", "total_max_attempts": access.attempts},
             # What is on its way is bounded elsewhere; no silent store may keep others from theirs.
             max_pool_connections=0,
-            s3={"addressing_style": "path" if access.path_style else "auto"},
+            s3={"addressing_style": access.addressing},
             connect_timeout=10,
             read_timeout=_ANSWERS_WITHIN,
             # Of stores other than AWS's, few know what is more than that.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        try:
-            session = get_session()
-            session.register_component("data_loader", _loader())
-            made = session.create_client(
-                "s3", endpoint_url=access.endpoint, region_name=access.region, config=config
-            )
-            self._client = await self._stack.enter_async_context(made)
-            self._client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
-            await self._client.head_bucket(Bucket=self.name)
-        except (ClientError, BotoCoreError, ValueError) as error:
-            await self.close()
-            raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
+        session = get_session()
+        session.register_component("data_loader", _loader())
+        made: AbstractAsyncContextManager[Any] = session.create_client(
+            "s3", endpoint_url=access.endpoint, region_name=access.region, config=config
+        )
+        return made
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -186,33 +223,103 @@ class Bucket:
                 for each in page.get("Contents", ()):
                     yield each["Key"], each["Size"]
 
-    async def put(self, key: str, data: memoryview, metadata: Mapping[str, str]) -> None:
-        """An object, from memory."""
+    async def put(
+        self,
+        key: str,
+        data: memoryview,
+        attributes: Attributes | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """An object, from memory.
+
+        Args:
+            key: Of it.
+            data: All of it.
+            attributes: What it has if an upload becomes it.
+            metadata: What it has otherwise.
+        """
         md5 = await _md5(data)
-        with _translated():
+        noted = {} if metadata is None else {"Metadata": metadata}
+
+        async def call(**words: object) -> None:
             async with asyncio.timeout(_MOVES_WITHIN) as limit:
                 await self._client.put_object(
                     Bucket=self.name,
                     Key=key,
                     Body=_View(data, limit),
                     ContentMD5=md5,
-                    Metadata=metadata,
+                    **noted,
+                    **words,
                 )
 
-    async def copy(self, source: str, key: str, metadata: Mapping[str, str]) -> None:
+        await self._make(call, attributes)
+
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Gives an object its tags, and no others."""
+        named = [{"Key": name, "Value": value} for name, value in tags.items()]
+        with _translated():
+            await self._client.put_object_tagging(
+                Bucket=self.name, Key=key, Tagging={"TagSet": named}
+            )
+
+    async def try_out(self, key: str, attributes: Attributes, tags: Mapping[str, str]) -> None:
+        """Whether objects can have what they are to have, by one that is deleted again.
+
+        Raises:
+            WrongInstance: They cannot, and this is closed; the sentence says why, as far as the
+                store does.
+        """
+        try:
+            await self.put(key, memoryview(b"?"), attributes)
+            if tags:
+                await self.tag(key, tags)
+            await self.delete([key])
+        except (StorageFailed, StorageFull) as error:
+            await self.close()
+            raise WrongInstance(
+                f"the bucket {self.name!r} takes no object of this storage class, encryption and "
+                f"tags: {error.__cause__}"
+            ) from error
+
+    async def copy(self, source: str, key: str, attributes: Attributes) -> None:
         """An object, from another one of this bucket.
+
+        Not every store copies what is encrypted.
 
         Raises:
             Gone: That one is not there.
         """
-        with _translated():
+
+        async def call(**words: object) -> None:
             await self._client.copy_object(
                 Bucket=self.name,
                 Key=key,
                 CopySource={"Bucket": self.name, "Key": source},
-                Metadata=metadata,
                 MetadataDirective="REPLACE",
+                **words,
             )
+
+        await self._make(call, attributes)
+
+    async def _make(
+        self, call: Callable[..., Awaitable[T]], attributes: Attributes | None = None
+    ) -> T:
+        """A call that makes an object; without the client's metadata where that is refused."""
+        words = {} if attributes is None else attributes.words()
+        try:
+            with _translated():
+                return await call(**self._encryption, **words)
+        except StorageFailed as error:
+            if attributes is None or not attributes.metadata or not _is_refused(error):
+                raise
+            logger.warning(
+                "the store refused the object of upload %s; it is tried without what the client "
+                "told of it: %s",
+                attributes.upload_id,
+                error.__cause__,
+            )
+        with _translated():
+            return await call(**self._encryption, **attributes.words(of_client=False))
 
     async def read(self, key: str, offset: int, count: int) -> AsyncIterator[bytes]:
         """Bytes of an object, in pieces.
@@ -253,16 +360,17 @@ class Bucket:
             if done.get("Errors"):
                 raise StorageFailed from OSError(str(done["Errors"][0]))
 
-    async def begin(self, key: str, metadata: Mapping[str, str]) -> tuple[str, bool]:
+    async def begin(self, key: str, attributes: Attributes | None = None) -> tuple[str, bool]:
         """A multipart upload: its id, and whether it was asked for more than once.
 
         Each time may have begun one, whose id nobody knows.
         """
-        with _translated():
-            begun = await self._client.create_multipart_upload(
-                Bucket=self.name, Key=key, Metadata=metadata
-            )
-        return str(begun["UploadId"]), begun["ResponseMetadata"]["RetryAttempts"] > 0
+
+        async def call(**words: object) -> tuple[str, bool]:
+            begun = await self._client.create_multipart_upload(Bucket=self.name, Key=key, **words)
+            return str(begun["UploadId"]), begun["ResponseMetadata"]["RetryAttempts"] > 0
+
+        return await self._make(call, attributes)
 
     async def upload_part(self, key: str, multipart: str, number: int, data: memoryview) -> Part:
         """A part.
@@ -365,7 +473,7 @@ class Bucket:
                 it, or multipart uploads of it.
         """
         if self._takes_gaps is None:
-            multipart, _ = await self.begin(key, {})
+            multipart, _ = await self.begin(key)
             try:
                 data = memoryview(b"?")
                 await self.upload_part(key, multipart, 1, data)
@@ -398,6 +506,10 @@ class Bucket:
         return found
 
 
+def _words(**words: str | None) -> dict[str, str]:
+    return {name: value for name, value in words.items() if value is not None}
+
+
 @cache
 def _loader() -> Any:
     """The description of the service, which takes a while to read."""
@@ -421,6 +533,14 @@ async def _md5(data: memoryview) -> str:
 
 def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _is_refused(error: StorageFailed) -> bool:
+    """Whether the store found something wrong with a call; it says what in many ways."""
+    cause = error.__cause__
+    if not isinstance(cause, ClientError):
+        return False
+    return bool(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400)
 
 
 @contextmanager

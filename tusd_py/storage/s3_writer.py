@@ -29,6 +29,7 @@ from tusd_py.storage.interface import Commit
 from tusd_py.storage.s3_bucket import Bucket, Gone
 from tusd_py.storage.s3_journal import IS_MARK, NOTE, Mark, Note, build_mark, build_note
 from tusd_py.storage.s3_memory import PAGE, Memory, pages
+from tusd_py.storage.s3_objects import Attributes
 from tusd_py.storage.s3_parts import Numbers, OutOfParts, PartRules, may_end_early, next_size
 from tusd_py.storage.s3_placement import (
     INTENDED,
@@ -120,7 +121,7 @@ class S3Writer:
         upload: The record as it is.
         placement: Of the record.
         shared: Of the process.
-        metadata: Goes on the object.
+        attributes: Of the object.
         piece_key: The key of a piece without its number.
         leftovers: Parts that were sent and not recorded, in order, where the store wants each part
             that was sent to become a part of the object; of size 0 are those that it has not got.
@@ -132,13 +133,13 @@ class S3Writer:
         upload: Upload,
         placement: Placement,
         shared: Shared,
-        metadata: dict[str, str],
+        attributes: Attributes,
         piece_key: str,
         leftovers: Sequence[Part],
     ) -> None:
         self._shared = shared
         self._leftovers = deque(leftovers)
-        self._metadata = metadata
+        self._attributes = attributes
         self._piece_key = piece_key
         self._base = placement
         self._chain = placement.chain
@@ -434,7 +435,7 @@ class S3Writer:
         # Of one that fails nobody knows whether it has the last word in the bucket.
         self._expects = 0
         # Small, and one at a time: it needs none of the places, which parts may hold for long.
-        await self._shared.bucket.put(f"{self._piece_key}{number}", data, {NOTE: note})
+        await self._shared.bucket.put(f"{self._piece_key}{number}", data, None, {NOTE: note})
         self._newest = number
         return number
 
@@ -446,7 +447,7 @@ class S3Writer:
 
     async def _begin(self, commit: Commit) -> str:
         self._may_be_begun = True
-        begun = await self._shared.bucket.begin(self._base.key, self._metadata)
+        begun = await self._shared.bucket.begin(self._base.key, self._attributes)
         self._multipart, was_repeated = begun
         if was_repeated:
             self._base = replace(self._base, has_strays=True)

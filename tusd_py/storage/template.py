@@ -8,10 +8,10 @@ import unicodedata
 from tusd_py.protocol.upload import Upload
 
 FIELDS = ("id", "filename", "yyyy", "mm", "dd")
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 """Bytes of a name that a client chose."""
 
-_LONGEST_SEGMENT = 255
+LONGEST_SEGMENT = 255
 """Bytes of one name that file systems take."""
 
 _LONGEST_ENDING = 20
@@ -80,7 +80,7 @@ def render(template: str, upload: Upload) -> str:
         mm=f"{created:%m}",
         dd=f"{created:%d}",
     )
-    return "/".join(_fitted(segment, _LONGEST_SEGMENT) for segment in path.split("/"))
+    return "/".join(_fitted(segment, LONGEST_SEGMENT) for segment in path.split("/"))
 
 
 def safe_name(name: str) -> str:
@@ -90,7 +90,7 @@ def safe_name(name: str) -> str:
     last = re.split(r"[/\\]", name)[-1]
     visible = "".join(c for c in last if unicodedata.category(c) not in _INVISIBLE)
     clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", visible))
-    return _fitted(_LEADING.sub("", clean.rstrip()), _LONGEST_NAME)
+    return _fitted(_LEADING.sub("", clean.rstrip()), LONGEST_NAME)
 
 
 def with_id(path: str, upload_id: str) -> str:
@@ -100,7 +100,7 @@ def with_id(path: str, upload_id: str) -> str:
     if not stem or len(ending.encode()) > _LONGEST_ENDING:
         stem, dot, ending = name, "", ""
     behind = f"-{upload_id}{dot}{ending}"
-    return folder + slash + _cut(stem, _LONGEST_SEGMENT - len(behind.encode())) + behind
+    return folder + slash + _cut(stem, LONGEST_SEGMENT - len(behind.encode())) + behind
 
 
 def _fitted(name: str, most: int) -> str:
