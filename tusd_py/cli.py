@@ -208,6 +208,19 @@ def _in_bucket(command: Callable[P, T]) -> Callable[P, T]:
     number = click.IntRange(min=1)
     for option in (
         _flag(
+            "--s3-download-expires",
+            type=DURATION,
+            default="15m",
+            help="How long a link of --s3-download redirect can be used; up to 7d.",
+        ),
+        _flag(
+            "--s3-download",
+            type=click.Choice(["proxy", "redirect"]),
+            default="proxy",
+            help="Pass the bytes of a download through, or send the client to the bucket by a "
+            "signed link.",
+        ),
+        _flag(
             "--s3-tags",
             metavar="TAGS",
             default="",

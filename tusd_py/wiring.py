@@ -125,6 +125,8 @@ class BucketSettings:
     s3_sse: str | None = None
     s3_sse_kms_key_id: str | None = None
     s3_tags: str = ""
+    s3_download: str = "proxy"
+    s3_download_expires: float = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +389,7 @@ def _build_s3_settings(place: Place, bucket: BucketSettings) -> "S3Settings":
         parallel=bucket.s3_concurrent_parts_per_upload,
         at_once=bucket.s3_concurrent_part_uploads,
         owner=place.s3_owner,
+        links_for=bucket.s3_download_expires if bucket.s3_download == "redirect" else None,
     )
 
 

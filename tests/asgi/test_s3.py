@@ -1,24 +1,29 @@
-"""A bucket under an application: downloads through it, and keys of the application's."""
+"""A bucket under an application: downloads through it or by a link."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.asgi.in_process import BASE, Running, running
+from tests.asgi.in_process import BASE, TUS, Running, running
 from tests.asgi.test_download import metadata
 from tests.storage.s3_place import S3Place
+from tests.storage.s3_servers import KMS_KEY
 from tests.storage.test_s3 import SETTINGS, content_of
 from tusd_py.app import Settings
 from tusd_py.hooks.interface import Changes, NewUpload
 from tusd_py.storage.s3 import S3Settings
+from tusd_py.storage.s3_objects import ObjectSettings
 from tusd_py.storage.s3_parts import MIB
 
 pytestmark = pytest.mark.anyio
 
 HELLO = b"hello world"
+LINKS = replace(SETTINGS, links_for=60.0)
 
 
 @asynccontextmanager
@@ -79,6 +84,101 @@ class TestThrough:
             answer = await server.client.get(path, headers={"Range": "bytes=1000000-11000000"})
             assert answer.content == data[1_000_000:11_000_001]
             assert max(pieces) <= 256 << 10
+
+
+def say_otherwise(place: S3Place, upload_id: str) -> None:
+    """Lets an object tell another type and name than its upload does, as one of before may."""
+    place.client.copy_object(
+        Bucket=place.bucket,
+        Key=upload_id,
+        CopySource={"Bucket": place.bucket, "Key": upload_id},
+        MetadataDirective="REPLACE",
+        Metadata={"tusd-py-id": upload_id},
+        ContentType="text/html",
+        ContentDisposition='inline; filename="x"',
+    )
+
+
+class TestLink:
+    @pytest.mark.parametrize(
+        ("told", "media_type", "disposition"),
+        [
+            (
+                {"filename": "Ü.mp4", "filetype": "video/mp4"},
+                "video/mp4",
+                'inline; filename="_.mp4"',
+            ),
+            # The bucket has it as what it was told to be; nobody is shown it.
+            (
+                {"filename": "x.html", "filetype": "text/html"},
+                "application/octet-stream",
+                'attachment; filename="x.html"',
+            ),
+        ],
+    )
+    async def test_a_download_is_sent_to_the_bucket(
+        self,
+        s3_place: S3Place,
+        tmp_path: Path,
+        told: dict[str, str],
+        media_type: str,
+        disposition: str,
+    ) -> None:
+        async with over(s3_place, tmp_path, LINKS) as server, httpx.AsyncClient() as client:
+            path = await server.whole(HELLO, Upload_Metadata=metadata(**told))
+            say_otherwise(s3_place, path.rpartition("/")[2])
+            answer = await server.client.get(path, headers={"Range": "bytes=0-4"})
+            assert answer.status_code == 307
+            assert answer.content == b""
+            # An old link is of no use to anybody.
+            assert answer.headers["Cache-Control"] == "private, no-store"
+            link = answer.headers["Location"]
+            assert link.startswith(f"{s3_place.server.endpoint}/{s3_place.bucket}/")
+            assert "X-Amz-Expires=60" in link
+            found = await client.get(link)
+            assert found.content == HELLO
+            assert found.headers["Content-Type"] == media_type
+            assert found.headers["Content-Disposition"].startswith(disposition)
+            part = await client.get(link, headers={"Range": "bytes=0-4"})
+            assert (part.status_code, part.content) == (206, b"hello")
+            assert (await client.get(link.replace("X-Amz-Expires=60", "X-Amz-Expires=61"))).is_error
+
+    async def test_what_was_encrypted_too(self, s3_place: S3Place, tmp_path: Path) -> None:
+        objects = ObjectSettings(encryption="aws:kms", kms_key=KMS_KEY)
+        settings = replace(LINKS, objects=objects)
+        async with over(s3_place, tmp_path, settings) as server, httpx.AsyncClient() as client:
+            answer = await server.client.get(await server.whole(HELLO))
+            assert (await client.get(answer.headers["Location"])).content == HELLO
+
+    @pytest.mark.parametrize("method", ["HEAD", "POST"])
+    async def test_no_client_of_tus_is_sent_away(
+        self, s3_place: S3Place, tmp_path: Path, method: str
+    ) -> None:
+        """It asks how far its upload is, and the bucket does not know the protocol."""
+        async with over(s3_place, tmp_path, LINKS) as server:
+            path = await server.whole(HELLO)
+            headers = TUS if method == "HEAD" else TUS | {"X-HTTP-Method-Override": "HEAD"}
+            answer = await server.client.request(method, path, headers=headers)
+            assert answer.status_code == 200
+            assert answer.headers["Upload-Offset"] == "11"
+            assert "Location" not in answer.headers
+
+    async def test_only_what_is_there_has_one(self, s3_place: S3Place, tmp_path: Path) -> None:
+        async with over(s3_place, tmp_path, LINKS) as server:
+            unfinished = await server.create(11)
+            assert (await server.client.get(unfinished)).status_code == 400
+            path = await server.whole(HELLO)
+            etag = f'"{path.rpartition("/")[2]}-11"'
+            known = await server.client.get(path, headers={"If-None-Match": etag})
+            assert known.status_code == 304
+            for key in s3_place.objects():
+                s3_place.client.delete_object(Bucket=s3_place.bucket, Key=key)
+            assert (await server.client.get(path)).status_code == 404
+
+    @pytest.mark.parametrize("seconds", [0.5, 7 * 86_400 + 1])
+    async def test_lasts_as_long_as_s3_lets_it(self, seconds: float) -> None:
+        with pytest.raises(ValueError, match="604800 seconds"):
+            S3Settings(links_for=seconds)
 
 
 class TestTarget:

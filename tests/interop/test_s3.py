@@ -154,8 +154,8 @@ def test_a_server_with_all_flags(s3_place: S3Place, tmp_path: Path) -> None:
     env = s3_place.server.environment
     more = ["--s3-part-size", "6MiB", "--s3-max-parts", "1000", "--s3-max-object-size", "1GiB"]
     more += ("--s3-storage-class", STORAGE_CLASS, "--s3-tags", "team=video", "--s3-equal-parts")
-    more += ("--s3-sse", "aws:kms", "--s3-sse-kms-key-id", KMS_KEY)
-    more += ("--s3-addressing-style", "path")
+    more += ("--s3-sse", "aws:kms", "--s3-sse-kms-key-id", KMS_KEY, "--s3-download", "redirect")
+    more += ("--s3-addressing-style", "path", "--s3-download-expires", "90s")
     data = bytes(range(256)) * (13 * MIB // 256)
     with serving(tmp_path / "up", *flags(s3_place), *more, env=env) as server:
         sizes = httpx.options(server.url).headers["Tus-Max-Size"]
@@ -164,7 +164,10 @@ def test_a_server_with_all_flags(s3_place: S3Place, tmp_path: Path) -> None:
             file_stream=io.BytesIO(data), metadata={"filename": "film.bin"}
         )
         uploader.upload()
-        assert httpx.get(str(uploader.url)).content == data
+        answer = httpx.get(str(uploader.url))
+        assert answer.status_code == 307
+        assert "X-Amz-Expires=90" in answer.headers["Location"]
+        assert httpx.get(answer.headers["Location"]).content == data
     (key,) = s3_place.objects()
     where = {"Bucket": s3_place.bucket, "Key": key}
     found = s3_place.client.head_object(**where, PartNumber=1)

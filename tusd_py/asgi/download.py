@@ -67,12 +67,23 @@ async def send_file(storage: Storage, upload: Upload, request: Headers, exchange
 async def _send_remote(
     storage: Storage, upload: Upload, request: Headers, exchange: Exchange
 ) -> None:
-    """As `send_file`, of what lies in no file: its bytes pass through, and are not kept."""
+    """As `send_file`, of what lies in no file: its bytes pass through, or the client goes there."""
     if not await storage.has(upload):
         raise UploadNotFound(upload.id)
     headers = _headers(upload)
     if _is_known(headers["ETag"], request):
         await exchange.respond(Response(status=304, headers=tuple(headers.items())))
+        return
+    link = await storage.link(
+        upload,
+        media_type=harmless_type(upload.metadata),
+        disposition=headers["Content-Disposition"],
+    )
+    if link is not None:
+        # No cache may keep it longer than it works. Ranges are asked of the store, by that URL.
+        there = (("Location", link), ("Cache-Control", "private, no-store"))
+        tus_resumable = ("Tus-Resumable", TUS_VERSION)
+        await exchange.respond(Response(status=307, headers=(*there, tus_resumable)))
         return
     head, *rest = await _remote_answer(upload, headers, exchange)
     span = _part(head)

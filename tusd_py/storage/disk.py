@@ -195,6 +195,10 @@ class DiskStorage:
             offset += len(data)
             count -= len(data)
 
+    async def link(self, upload: Upload, *, media_type: str, disposition: str) -> str | None:
+        """See `Storage.link`: files are sent from here."""
+        return None
+
     def check_target(self, target: str) -> None:
         """See `Storage.check_target`."""
         if any(len(name.encode()) > LONGEST_SEGMENT for name in target.split("/")):

@@ -286,6 +286,19 @@ class Storage(Protocol):
         """
         ...
 
+    async def link(self, upload: Upload, *, media_type: str, disposition: str) -> str | None:
+        """Where a client downloads a complete upload itself, for a while; see `has`.
+
+        Args:
+            upload: Which.
+            media_type: The type that it is to be told.
+            disposition: Likewise, as `Content-Disposition`.
+
+        Returns:
+            A URL; None if the bytes are to pass through here, see `read`.
+        """
+        ...
+
     def check_target(self, target: str) -> None:
         """Whether a finished file can lie where an application wants it; see `Upload.target`.
 

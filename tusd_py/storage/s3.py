@@ -63,6 +63,8 @@ logger = logging.getLogger("tusd_py")
 _AHEAD = 64
 """Numbers that a server whose state was lost may have reserved, also if it sent more at once."""
 
+_LONGEST_LINK = 7 * 86_400
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
@@ -79,9 +81,11 @@ class S3Settings:
         at_once: Likewise, of all.
         owner: Of the uploads, whose records are made anew where they were lost; None for the name
             of the host and the path of the state.
+        links_for: Seconds that the link to a finished upload can be used which a download is sent
+            to; None to pass its bytes through instead.
 
     Raises:
-        ValueError: A number is not positive.
+        ValueError: A number is not positive, or a link would be too old for S3.
     """
 
     access: Access = field(default_factory=Access)
@@ -93,10 +97,13 @@ class S3Settings:
     parallel: int = 4
     at_once: int = 32
     owner: str | None = None
+    links_for: float | None = None
 
     def __post_init__(self) -> None:
         if self.parallel < 1 or self.at_once < 1:
             raise ValueError("at least one part must be sent at once")
+        if self.links_for is not None and not 1 <= self.links_for <= _LONGEST_LINK:
+            raise ValueError(f"a link can be used for 1 to {_LONGEST_LINK} seconds, seven days")
 
 
 class S3Storage:
@@ -352,6 +359,13 @@ class S3Storage:
                 yield data
         except Gone as error:
             raise UploadNotFound(upload.id) from error
+
+    async def link(self, upload: Upload, *, media_type: str, disposition: str) -> str | None:
+        """See `Storage.link`."""
+        expires = self._settings.links_for
+        if expires is None:
+            return None
+        return await self._bucket.link(self._path(upload), expires, media_type, disposition)
 
     async def has(self, upload: Upload) -> bool:
         """See `Storage.has`."""

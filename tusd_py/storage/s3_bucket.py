@@ -177,6 +177,8 @@ class Bucket:
             # What is on its way is bounded elsewhere; no silent store may keep others from theirs.
             max_pool_connections=0,
             s3={"addressing_style": access.addressing},
+            # Links too; an older one is made otherwise, which newer regions do not take.
+            signature_version="s3v4",
             connect_timeout=10,
             read_timeout=_ANSWERS_WITHIN,
             # Of stores other than AWS's, few know what is more than that.
@@ -341,6 +343,28 @@ class Bucket:
                     raise StorageFailed
                 count -= len(data)
                 yield data
+
+    async def link(self, key: str, expires: float, media_type: str, disposition: str) -> str:
+        """A URL that anybody can download an object from, for some seconds; no store is asked.
+
+        Args:
+            key: Of the object.
+            expires: Seconds.
+            media_type: `Content-Type` of the answer.
+            disposition: Its `Content-Disposition`.
+        """
+        with _translated():
+            url = await self._client.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self.name,
+                    "Key": key,
+                    "ResponseContentType": media_type,
+                    "ResponseContentDisposition": disposition,
+                },
+                ExpiresIn=round(expires),
+            )
+        return str(url)
 
     async def load(self, key: str, into: memoryview, *, offset: int = 0) -> None:
         """As `read`, of as many bytes as there is room for."""
