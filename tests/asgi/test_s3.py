@@ -1,4 +1,4 @@
-"""A bucket under an application: downloads through it or by a link."""
+"""A bucket under an application: downloads through it or by a link, and a caller's client."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,17 +8,22 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
-from tests.asgi.in_process import BASE, TUS, Running, running
+from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, Running, running
 from tests.asgi.test_download import metadata
 from tests.storage.s3_place import S3Place
 from tests.storage.s3_servers import KMS_KEY
 from tests.storage.test_s3 import SETTINGS, content_of
-from tusd_py.app import Settings
+from tusd_py.app import Settings, TusApp
 from tusd_py.hooks.interface import Changes, NewUpload
-from tusd_py.storage.s3 import S3Settings
+from tusd_py.storage.s3 import S3Settings, S3Storage
 from tusd_py.storage.s3_objects import ObjectSettings
 from tusd_py.storage.s3_parts import MIB
+
+pytest.importorskip("aiobotocore")
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +202,67 @@ class TestTarget:
             assert await server.records() == []
             await server.whole(b"abc", Upload_Metadata=metadata(to="films/a b.mp4"))
             assert s3_place.objects() == {"films/a b.mp4": b"abc"}
+
+
+class TestClient:
+    """`S3Storage(bucket, client=...)`: the caller made it, and goes on using it."""
+
+    @asynccontextmanager
+    async def client(self, place: S3Place, **words: Any) -> AsyncIterator[Any]:
+        config = AioConfig(s3={"addressing_style": "path"}, **words)
+        async with get_session().create_client(
+            "s3", endpoint_url=place.server.endpoint, region_name="us-east-1", config=config
+        ) as client:
+            yield client
+
+    async def test_is_used_and_not_closed(self, s3_place: S3Place, tmp_path: Path) -> None:
+        data = content_of(11 * MIB)
+        kept = Settings(base_path=BASE, state_dir=tmp_path / "state")
+        async with self.client(s3_place, request_checksum_calculation="when_required") as client:
+            for _ in range(2):
+                storage = S3Storage(s3_place.bucket, SETTINGS, client=client)
+                async with running(tmp_path, storage=storage, settings=kept) as server:
+                    path = await server.whole(data)
+                    assert await server.bytes_of(path) == data
+                    assert (await server.delete(path)).status_code == 204
+            # Nothing of ours is left on it, and it works.
+            sent: list[dict[str, str]] = []
+            client.meta.events.register(
+                "before-send.s3.DeleteObjects", lambda request, **_: sent.append(request.headers)
+            )
+            await client.put_object(Bucket=s3_place.bucket, Key="x", Body=b"y")
+            await client.delete_objects(Bucket=s3_place.bucket, Delete={"Objects": [{"Key": "x"}]})
+            assert "Content-MD5" not in sent[0]
+
+    async def test_whose_checksums_forbid_gaps_is_refused(self, s3_place: S3Place) -> None:
+        """Or the first upload that is gone on with after a crash could not be completed."""
+        async with self.client(s3_place) as client:
+            with pytest.raises(ValueError, match="when_required"):
+                S3Storage(s3_place.bucket, client=client)
+
+    async def test_and_an_application_made_in_a_lifespan(
+        self, s3_place: S3Place, tmp_path: Path
+    ) -> None:
+        """As the README has it: the client is there before the uploads, and goes after them."""
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            async with self.client(
+                s3_place, request_checksum_calculation="when_required"
+            ) as client:
+                storage = S3Storage(s3_place.bucket, client=client)
+                tus = TusApp(storage, settings=Settings(state_dir=tmp_path / "state"))
+                tus.mount(app, "/files")
+                async with tus.lifespan():
+                    yield
+
+        app = Starlette(lifespan=lifespan)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://testserver") as asking,
+        ):
+            headers = TUS | OFFSET_TYPE | {"Upload-Length": "11"}
+            made = await asking.post("/files", headers=headers, content=HELLO)
+            assert made.status_code == 201
+            assert (await asking.get(made.headers["Location"])).content == HELLO

@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tusd_py.protocol.errors import (
     StorageFailed,
@@ -112,13 +113,20 @@ class S3Storage:
     Args:
         bucket: Its name; it must be there.
         settings: What is seldom needed.
+        client: An S3 client of aiobotocore's to be used, which is open as long as this is; it stays
+            the caller's, and is not closed. Make it with
+            `AioConfig(request_checksum_calculation="when_required")`, and for links with
+            `signature_version="s3v4"`. None for one of our own, as `settings.access` says.
 
     Raises:
         InvalidTemplate: The template of keys cannot be used.
-        ValueError: The memory does not hold two parts, or no object can have such keys.
+        ValueError: The memory does not hold two parts, no object can have such keys, or the client
+            cannot be used.
     """
 
-    def __init__(self, bucket: str, settings: S3Settings | None = None) -> None:
+    def __init__(
+        self, bucket: str, settings: S3Settings | None = None, *, client: Any = None
+    ) -> None:
         self._settings = settings = settings or S3Settings()
         check_template_of_keys(settings.object_prefix, settings.template)
         if settings.memory < 2 * settings.rules.preferred:
@@ -126,7 +134,7 @@ class S3Storage:
                 f"{settings.memory} bytes of memory hold no two parts of "
                 f"{settings.rules.preferred}; give more memory or smaller parts"
             )
-        self._bucket = Bucket(bucket, settings.access, settings.objects)
+        self._bucket = Bucket(bucket, settings.access, settings.objects, client)
         self._names = Names(prefix=settings.object_prefix)
         self._instance = ""
         # What is half of the memory can be filled while another one is sent.

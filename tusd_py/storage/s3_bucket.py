@@ -135,14 +135,24 @@ class Bucket:
         name: Of the bucket.
         access: How the store is reached.
         objects: How it keeps what it gets.
+        client: An S3 client of aiobotocore's that stays the caller's, None for one of our own; the
+            access does not count then.
+
+    Raises:
+        ValueError: The client computes checksums that would forbid gaps.
     """
 
-    def __init__(self, name: str, access: Access, objects: ObjectSettings) -> None:
+    def __init__(
+        self, name: str, access: Access, objects: ObjectSettings, client: Any = None
+    ) -> None:
+        if client is not None:
+            _check(client)
         self.name = name
         self._access = access
         self._encryption = _words(
             ServerSideEncryption=objects.encryption, SSEKMSKeyId=objects.kms_key
         )
+        self._given = client
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._takes_gaps: bool | None = None
@@ -156,7 +166,7 @@ class Bucket:
         if self._client is not None:
             return
         try:
-            self._client = await self._stack.enter_async_context(self._connected())
+            self._client = self._given or await self._stack.enter_async_context(self._connected())
             for operation in ("DeleteObjects", "PutObjectTagging"):
                 self._add_md5_to(operation)
             await self._client.head_bucket(Bucket=self.name)
@@ -193,7 +203,7 @@ class Bucket:
         return made
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Ends the connections, if they are ours."""
         self._client = None
         await self._stack.aclose()
 
@@ -528,6 +538,14 @@ class Bucket:
                     each["UploadId"] for each in page.get("Uploads", ()) if each["Key"] == key
                 ]
         return found
+
+
+def _check(client: Any) -> None:
+    if client.meta.config.request_checksum_calculation != "when_required":
+        raise ValueError(
+            "the S3 client computes checksums of its own, which forbid gaps in the numbers of "
+            "parts; make it with AioConfig(request_checksum_calculation='when_required')"
+        )
 
 
 def _words(**words: str | None) -> dict[str, str]:
