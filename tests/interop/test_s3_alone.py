@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 from tusclient.client import TusClient
 
-from tests.asgi.in_process import BASE, Running, id_of, running, sha1
+from tests.asgi.in_process import BASE, TUS, Running, id_of, running, sha1
 from tests.serving import Served, eventually, serving
 from tests.storage.s3_place import S3Place
 from tusd_py import Settings
 from tusd_py.engine.rebuild import make_all_anew
-from tusd_py.hooks.interface import Changes, FinishedUpload, NewUpload
+from tusd_py.hooks.interface import Access, Changes, FinishedUpload, NewUpload
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Reply
 from tusd_py.storage.s3 import S3Settings
@@ -29,6 +30,7 @@ from tusd_py.storage.s3_bucket import Bucket
 
 MIB = 1024 * 1024
 HOUR = 3600.0
+VERBS = ("HEAD", "GET", "DELETE")
 
 New = Callable[..., AbstractAsyncContextManager[Running]]
 
@@ -159,6 +161,26 @@ class TestLookUp:
             assert record.metadata == {"title": b"One"}
             assert record.reply == Reply(body="thanks")
         assert len(asked) == 1
+
+    async def test_an_upload_is_still_whose_it_was(self, anew: New) -> None:
+        """Otherwise it would be everybody's, or nobody's, from then on."""
+
+        async def authorize(access: Access) -> str | None:
+            return access.request.headers.get("x-user")
+
+        async with anew(authorize=authorize) as server:
+            begun = await server.create(6, X_User="ann")
+            assert (await server.patch(begun, 0, b"abc", X_User="ann")).status_code == 204
+            whole = await server.whole(b"abc", X_User="ann")
+        async with anew(authorize=authorize) as server:
+            for path in (begun, whole):
+                for user, verb in itertools.product(({"X-User": "bob"}, {}), VERBS):
+                    answer = await server.client.request(verb, path, headers=TUS | user)
+                    assert answer.status_code == 404
+            assert (await server.patch(begun, 3, b"xyz", X_User="bob")).status_code == 404
+            assert (await server.patch(begun, 3, b"def", X_User="ann")).status_code == 204
+            answer = await server.client.get(whole, headers={"X-User": "ann"})
+            assert answer.content == b"abc"
 
     async def test_an_id_that_was_given_before_is_taken(self, anew: New) -> None:
         async def new_id(new: NewUpload) -> str:

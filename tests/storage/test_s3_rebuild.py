@@ -296,7 +296,7 @@ async def test_long_appends_cost_no_calls_for_notes(
 
 
 RECORDS = [
-    named("a", "film.mkv", upload_length=7, expires_at=NOW + 60),
+    named("a", "film.mkv", upload_length=7, expires_at=NOW + 60, principal="ann"),
     named("a", "film.mkv", changed_metadata="filename Zm9v", target="shows/1-a.mkv"),
     UPLOAD._replace(upload_length=None, concat=Partial()),
     UPLOAD._replace(

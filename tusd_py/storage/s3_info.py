@@ -102,6 +102,7 @@ def build_info(info: Info) -> bytes:
             "concat": None if upload.concat is None else build_upload_concat(upload.concat),
             "parts": upload.parts,
             "target": upload.target,
+            "principal": upload.principal,
             "reply": None if upload.reply is None else _build_reply(upload.reply),
         }
     ).encode()
@@ -135,6 +136,7 @@ def parse_info(body: bytes) -> Info:
         target=found["target"],
         path=found["key"] if is_complete else None,
         reply=None if reply is None else Reply(**reply),
+        principal=found["principal"],
     )
     return Info(instance=found["instance"], upload=upload, key=found["key"])
 
