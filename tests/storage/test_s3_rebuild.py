@@ -370,6 +370,25 @@ class TestRecall:
         assert await storage.finish(found, durable=True) == "a"
         assert s3_place.objects() == {"a": b"abc"}
 
+    async def test_two_under_one_key_that_the_application_chose(
+        self, s3_place: S3Place, storage: S3Storage
+    ) -> None:
+        """Otherwise one would go on with the bytes of the other."""
+        lives = []
+        for number, counts in enumerate((None, True)):
+            upload = BEGUN._replace(id=f"a{number}", target="film")
+            await storage.note(upload)
+            life = Life(storage, upload)
+            lives.append(life)
+            faults = Faults(at=0, error=Killed, chance=random.Random(1))
+            for size in (3, (3 + number) * PART, 5):
+                data = random.Random(number).randbytes(size)
+                await life.append(data, faults, counts=counts)
+        for life in lives:
+            found = await recalled(storage, life.upload.id)
+            assert found.upload_offset == life.upload.upload_offset
+            assert is_stored(s3_place, found, life.content)
+
     async def test_what_is_not_there(self, storage: S3Storage) -> None:
         assert await storage.recall("a") is None
 

@@ -10,11 +10,13 @@ The rules:
   says with which number it goes on. Before bytes that are still to be verified, and before a number
   that the bucket may have another part for, it says that nothing counts before another mark does.
 - A mark is told all parts in its body; a piece, whose metadata is short, goes back to a mark.
+- Under a key that the application chose there may be multipart uploads of others. There a mark says
+  which one it is, before the first part.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tusd_py.storage.s3_placement import Part
 
@@ -35,11 +37,13 @@ class Mark:
         runs: Of numbers of parts; see `Chain`.
         pieces: Their numbers.
         expects: The number of the part that counts without another word, 0 for none.
+        multipart: The id of the multipart upload, None if there was none yet.
     """
 
     runs: Runs = ()
     pieces: tuple[int, ...] = ()
     expects: int = 1
+    multipart: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,8 @@ class Note:
         runs = mark.runs
         if 0 < mark.expects <= self.last:
             runs = (*runs, (mark.expects, self.last))
-        return Mark(runs=runs, pieces=(*self.pieces, number), expects=self.expects)
+        pieces = (*self.pieces, number)
+        return replace(mark, runs=runs, pieces=pieces, expects=self.expects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +113,12 @@ def follow(told: Mark, parts: Mapping[int, Part], pieces: Mapping[int, int]) -> 
 
 def build_mark(mark: Mark) -> bytes:
     """The body of a mark."""
-    found = {"parts": mark.runs, "pieces": mark.pieces, "expects": mark.expects}
+    found = {
+        "parts": mark.runs,
+        "pieces": mark.pieces,
+        "expects": mark.expects,
+        "multipart": mark.multipart,
+    }
     return json.dumps(found, separators=(",", ":")).encode()
 
 
@@ -119,6 +129,7 @@ def parse_mark(body: bytes) -> Mark:
         runs=tuple((first, last) for first, last in found["parts"]),
         pieces=tuple(found["pieces"]),
         expects=found["expects"],
+        multipart=found["multipart"],
     )
 
 

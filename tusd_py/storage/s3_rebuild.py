@@ -62,13 +62,8 @@ async def rebuild(
         return _whole(upload._replace(upload_length=found.size), begun)
     if upload.is_final:
         return upload._replace(placement=build_placement(begun))
-    multiparts = [
-        (multipart, await _parts(bucket, info.key, multipart))
-        for multipart in await bucket.multiparts(info.key)
-    ]
-    # Of several that were begun, all but one were never known, and have no parts.
-    multipart, parts = max(multiparts, key=lambda each: len(each[1]), default=(None, []))
     told, mark = await _last_word(bucket, names, upload.id, pieces)
+    multipart, parts = await _multipart(bucket, info, told)
     try:
         standing = follow(told, {part.number: part for part in parts}, pieces)
     except KeyError as error:
@@ -109,6 +104,19 @@ async def _pieces(bucket: Bucket, names: Names, upload_id: str) -> dict[int, int
         if number is not None:
             found[number] = size
     return found
+
+
+async def _multipart(bucket: Bucket, info: Info, told: Mark) -> tuple[str | None, list[Part]]:
+    """The multipart upload, None for none, and what lies in it."""
+    if told.multipart is not None:
+        begun = [told.multipart]
+    elif info.upload.target is None:
+        begun = await bucket.multiparts(info.key)
+    else:
+        begun = []
+    found = [(multipart, await _parts(bucket, info.key, multipart)) for multipart in begun]
+    # Of several that were begun, all but one were never known, and have no parts.
+    return max(found, key=lambda each: len(each[1]), default=(None, []))
 
 
 async def _parts(bucket: Bucket, key: str, multipart: str) -> list[Part]:

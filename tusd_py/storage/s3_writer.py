@@ -425,6 +425,7 @@ class S3Writer:
             runs=self._chain.runs,
             pieces=tuple(piece.number for piece in self._pieces),
             expects=expects,
+            multipart=self._multipart,
         )
         self._mark = await self._store(memoryview(build_mark(mark)), IS_MARK, commit)
         self._expects = expects
@@ -451,6 +452,9 @@ class S3Writer:
         self._multipart, was_repeated = begun
         if was_repeated:
             self._base = replace(self._base, has_strays=True)
+        if self.upload.target is not None:
+            # The bucket has to be told which one it is.
+            self._expects = 0
         await commit()
         return self._multipart
 
