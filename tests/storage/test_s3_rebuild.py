@@ -15,7 +15,7 @@ import pytest
 
 from tests.storage.bodies import Bytes
 from tests.storage.s3_place import S3Place
-from tests.storage.samples import NOW, UPLOAD, named, store
+from tests.storage.samples import NOW, UPLOAD, committed, named, store
 from tusd_py.body import Received
 from tusd_py.protocol.concat import Final, Partial
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost
@@ -388,6 +388,22 @@ class TestRecall:
             found = await recalled(storage, life.upload.id)
             assert found.upload_offset == life.upload.upload_offset
             assert is_stored(s3_place, found, life.content)
+
+    @pytest.mark.parametrize("size", [3, 2 * PART, 2 * PART + 3])
+    async def test_what_was_cut_when_it_had_come(self, storage: S3Storage, size: int) -> None:
+        """Nobody could be asked any more whether it counts; it must not end the upload then."""
+        upload = UPLOAD._replace(upload_length=PART + size)
+        await storage.note(upload)
+        upload = await store(storage, upload, bytes(PART))
+        async with storage.writer(upload) as writer:
+            await writer.take(Bytes([bytes(size)]), size, None, committed)
+            assert await writer.size() == PART + size
+            await writer.cut(PART)
+            upload = upload._replace(placement=writer.placement(PART))
+        found = await recalled(storage)
+        assert (found.phase, found.upload_offset) == (Phase.RECEIVING, PART)
+        await store(storage, upload, bytes(size))
+        assert (await recalled(storage)).upload_offset == PART + size
 
     async def test_what_is_not_there(self, storage: S3Storage) -> None:
         assert await storage.recall("a") is None

@@ -140,16 +140,20 @@ class Numbers:
         reserved: The highest number that may have been used before.
         ahead: How many to reserve at a time.
         most: The highest number that there is, None for no end.
+        kept: How many that are on record to keep for what cannot wait for a commit.
 
     Attributes:
         used: The highest number that may have been used.
         reserved: The highest number that is on record.
     """
 
-    def __init__(self, reserved: int, *, ahead: int, most: int | None = None) -> None:
+    def __init__(
+        self, reserved: int, *, ahead: int, most: int | None = None, kept: int = 0
+    ) -> None:
         self.used = self.reserved = reserved
         self._ahead = ahead
         self._most = most
+        self._kept = kept
 
     @property
     def wanted(self) -> int:
@@ -160,7 +164,7 @@ class Numbers:
     @property
     def are_out(self) -> bool:
         """Whether some have to be reserved before the next one is used."""
-        return self.used >= self.reserved
+        return self.used + self._kept >= self.reserved
 
     def note(self, reserved: int) -> None:
         """So many are on record now."""
@@ -172,7 +176,7 @@ class Numbers:
         Raises:
             OutOfParts: None is reserved.
         """
-        if self.are_out:
+        if self.used >= self.reserved:
             raise OutOfParts
         self.used += 1
         return self.used

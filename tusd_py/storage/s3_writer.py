@@ -23,7 +23,12 @@ from typing import Any
 
 from tusd_py.body import Body, EndedBy, Received
 from tusd_py.protocol.checksum import Digest
-from tusd_py.protocol.errors import StoredBytesLost, UploadTooLarge
+from tusd_py.protocol.errors import (
+    StorageFailed,
+    StorageFull,
+    StoredBytesLost,
+    UploadTooLarge,
+)
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Commit
 from tusd_py.storage.s3_bucket import Bucket, Gone
@@ -47,7 +52,7 @@ _Counted = tuple[Chain, tuple[Part, ...]]
 
 _NOTHING = memoryview(bytearray())
 _TAKE_AT_ONCE = 256 << 10
-_PIECES_AHEAD = 4
+_PIECES_AHEAD = 5
 _WORTH_A_CALL = 64
 """Pieces to be deleted in one call."""
 
@@ -154,7 +159,7 @@ class S3Writer:
         self._numbers = Numbers(
             placement.reserved, ahead=2 * shared.parallel, most=shared.rules.most_parts
         )
-        self._piece_numbers = Numbers(placement.pieces_reserved, ahead=_PIECES_AHEAD)
+        self._piece_numbers = Numbers(placement.pieces_reserved, ahead=_PIECES_AHEAD, kept=1)
         self._is_taking = True
         self._may_be_begun = False
         self._told: dict[int, _Counted] = {}
@@ -213,10 +218,13 @@ class S3Writer:
 
     async def cut(self, offset: int) -> None:
         """See `Writer.cut`: the bytes stay until the upload ends, and never count."""
+        was_told = self._sealed is None and offset != self._size()
         if offset != self._size():
             self._expects = 0
         self._chain, self._pieces = self._known(offset)
         self._sealed = None
+        if was_told:
+            await self._take_back()
 
     def placement(self, offset: int) -> str:
         """See `Writer.placement`."""
@@ -419,7 +427,7 @@ class S3Writer:
             await self._store_mark(0, commit)
             self._seal_is_told = True
 
-    async def _store_mark(self, expects: int, commit: Commit) -> None:
+    async def _store_mark(self, expects: int, commit: Commit | None) -> None:
         """Lets the bucket tell what counts now, and what will."""
         mark = Mark(
             runs=self._chain.runs,
@@ -430,9 +438,17 @@ class S3Writer:
         self._mark = await self._store(memoryview(build_mark(mark)), IS_MARK, commit)
         self._expects = expects
 
-    async def _store(self, data: memoryview, note: str, commit: Commit) -> int:
-        """Stores a piece or a mark: its number."""
-        number = await self._number(self._piece_numbers, commit)
+    async def _take_back(self) -> None:
+        """Lets the bucket tell no more than counts now, if the store can be told that."""
+        try:
+            await self._store_mark(0, None)
+        except (OutOfParts, StorageFailed, StorageFull):
+            logger.warning("the bucket tells too much of upload %s", self.upload.id, exc_info=True)
+
+    async def _store(self, data: memoryview, note: str, commit: Commit | None) -> int:
+        """Stores a piece or a mark: its number, which was kept if nothing can be committed."""
+        numbers = self._piece_numbers
+        number = numbers.take() if commit is None else await self._number(numbers, commit)
         # Of one that fails nobody knows whether it has the last word in the bucket.
         self._expects = 0
         # Small, and one at a time: it needs none of the places, which parts may hold for long.
