@@ -22,6 +22,9 @@ from tusd_py import Settings, TusApp
 from tusd_py.engine.sweep import recover
 from tusd_py.protocol.upload import Phase
 from tusd_py.storage.s3 import S3Settings
+from tusd_py.storage.s3_info import Names
+
+NAMES = Names(prefix="")
 
 _A_YEAR = 366 * 86_400.0
 _ENDS_WITHIN = 60.0
@@ -156,7 +159,9 @@ async def _check(server: S3Served) -> None:
         if stuck:
             raise Broken(f"records are left: {[(each.id, each.phase.value) for each in stuck]}")
         objects = {str(tus.storage.locate(upload)).split("/", 3)[3] for upload in records}
-        known = objects | {f"{upload.id}.info" for upload in records}
+        instance = await tus.state.instance()
+        assert instance is not None, "it is open"
+        known = objects | {NAMES.info(upload.id) for upload in records} | {NAMES.instance(instance)}
     finally:
         await tus.stop()
     found = set(_keys(server.place))
