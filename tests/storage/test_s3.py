@@ -22,7 +22,7 @@ from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.s3 import S3Settings, S3Storage
 from tusd_py.storage.s3_bucket import Bucket
 from tusd_py.storage.s3_parts import MIB, PartRules
-from tusd_py.storage.s3_placement import INTENDED, parse_placement
+from tusd_py.storage.s3_placement import INTENDED, Part, parse_placement
 from tusd_py.storage.template import InvalidTemplate
 
 pytestmark = pytest.mark.anyio
@@ -359,6 +359,21 @@ class TestFinish:
         for _ in range(2):
             assert (await record.finish(storage)).path == "a"
         check_only(s3_place, {"a": data})
+
+    async def test_is_known_where_the_store_lists_no_parts_behind_it(
+        self, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One says that the multipart upload is gone, another that there is nothing in it."""
+        record = Record(UPLOAD._replace(upload_length=11 * MIB))
+        await record.append(storage, *pieces(content_of(11 * MIB)))
+        before = record.upload
+        await record.finish(storage)
+
+        async def nothing(*_: object) -> list[Part]:
+            return []
+
+        monkeypatch.setattr(Bucket, "parts", nothing)
+        assert await storage.finish(before, durable=True) == "a"
 
     async def test_a_part_that_somebody_replaced(
         self, s3_place: S3Place, storage: S3Storage
