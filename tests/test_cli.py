@@ -135,6 +135,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("s3-tags", "a=b&c=d", 3, "s3_tags", "a=b&c=d"),
     ("s3-download", "redirect", 3, "s3_download", "redirect"),
     ("s3-download-expires", "1h", 3, "s3_download_expires", 3600.0),
+    ("s3-owner", "films", 0, "s3_owner", "films"),
     ("max-size", "5GiB", 2, "max_size", 5 * 2**30),
     ("max-size", "none", 2, "max_size", None),
     ("min-free-disk", "5GiB", 2, "min_free_disk", 5 * 2**30),
