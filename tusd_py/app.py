@@ -185,7 +185,8 @@ class TusApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(self.lifespan, no_lifespan, scope, receive, send)
         elif scope["type"] == "http":
-            await self.answer(*_located(scope, receive, send, self._base_path))
+            whole, base_path = _located(scope, self._base_path)
+            await self.answer(whole, receive, send, base_path)
         else:
             raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
 
@@ -203,20 +204,24 @@ class TusApp:
         await self._routes.answer(scope, receive, send, base_path)
 
     def answer_at_once(
-        self, scope: Scope, data: bytes, base_path: str
+        self, scope: Scope, data: bytes, base_path: str | None = None
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """Serves a small upload whose bytes are there, without waiting for anything.
 
+        See `wire.http`, which calls it where this is its application.
+
         Args:
-            scope: As for `answer`.
+            scope: Of an ASGI `http` connection.
             data: The body of the request.
-            base_path: As for `answer`.
+            base_path: As for `answer`, and the scope then too; None for what `__call__` would find.
 
         Returns:
-            Status, headers and body of the answer; None if `answer` is to be asked.
+            Status, headers and body of the answer; None if `__call__` or `answer` is to be asked.
         """
         if not self._is_open:
             return None
+        if base_path is None:
+            scope, base_path = _located(scope, self._base_path)
         return self._routes.answer_at_once(scope, data, base_path)
 
     @asynccontextmanager
@@ -467,10 +472,8 @@ def _report(task: "asyncio.Task[None]") -> None:
         logger.error("a task in the background ended", exc_info=task.exception())
 
 
-def _located(
-    scope: Scope, receive: Receive, send: Send, base_path: str
-) -> tuple[Scope, Receive, Send, str]:
-    """The connection, and the path as in the URL that uploads lie under.
+def _located(scope: Scope, base_path: str) -> tuple[Scope, str]:
+    """The scope, and the path as in the URL that uploads lie under.
 
     Some frameworks leave the mount's path in `path`, others take it out; `root_path` has it.
     """
@@ -478,4 +481,4 @@ def _located(
     path = scope["path"]
     if root and path != root and not path.startswith(root + "/"):
         scope = {**scope, "path": root + path}
-    return scope, receive, send, root + base_path
+    return scope, root + base_path

@@ -221,6 +221,16 @@ async def test_where_it_cannot_be_committed_the_bytes_are_taken_back(
     assert await server.bytes_of(path) == HELLO
 
 
+async def test_where_a_server_has_it_mounted(server: Running) -> None:
+    """It is found as by `__call__`; and the URL of what is created has the whole path."""
+    headers = [(b"tus-resumable", b"1.0.0"), (b"upload-length", b"11"), (b"content-length", b"0")]
+    for path in ("/app/files/", "/files/"):
+        scope = {"method": "POST", "path": path, "root_path": "/app", "headers": headers}
+        answer = server.tus.answer_at_once(scope | {"server": ("a", None)}, b"")
+        assert answer is not None
+        assert dict(answer[1])[b"Location"].startswith(b"http://a/app/files/")
+
+
 async def test_locks_are_given_back(server: Running) -> None:
     """Whatever comes of it."""
     path = await server.create(11)
