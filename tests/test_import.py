@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,17 @@ def test_the_expiry_begins_now(theirs: Path, tmp_path: Path) -> None:
     assert line["expires_at"] > 86_400 + (tmp_path / "ours").stat().st_mtime
 
 
+def test_a_loss_of_power_after_it_takes_nothing(theirs: Path, tmp_path: Path) -> None:
+    """The bytes are synced, and the record says so: in another boot that is what counts."""
+    put(theirs, b"hello")
+    take(theirs, tmp_path / "ours").lines()
+    with sqlite3.connect(tmp_path / "ours/state/tusd-py.sqlite3") as state:
+        state.execute("UPDATE uploads SET placement = 'another-boot:1:1'")
+    state.close()
+    with serving(tmp_path / "ours") as server:
+        assert plain_http.offset(server.url + "abc") == 5
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "why"),
     [
@@ -202,7 +214,7 @@ def test_one_that_cannot_be_taken_holds_up_no_other(theirs: Path, tmp_path: Path
     put(theirs, b"hello", ID="folder/deep")
     put(theirs, b"hello", ID="lost")
     (theirs / "lost").unlink()
-    (theirs / "linked").symlink_to("/etc/passwd")
+    (theirs / "linked").symlink_to(theirs / "good")
     (theirs / "linked.info").write_text(json.dumps(INFO | {"ID": "linked"}))
     ended = take(theirs, tmp_path / "ours")
     assert ended.status == 1

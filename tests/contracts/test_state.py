@@ -365,7 +365,8 @@ class TestOutbox:
 
     async def test_counts_what_is_in_it(self, state: StateStore) -> None:
         assert await state.count_events() == EventCounts(waiting=0, oldest_at=None, dead=0)
-        await enqueue(state, "x", "y", "z")
+        await state.insert(UPLOAD, events=[replace(event("x"), at=1.0)])
+        await state.insert(UPLOAD._replace(id="other"), events=[event("y"), event("z")])
         x, y, _ = await state.due_events(NOW, 10)
         await state.event_failed(x.number, None)
         await state.event_failed(y.number, NOW + 60)

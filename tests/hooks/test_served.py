@@ -279,6 +279,7 @@ def test_headers_go_along_and_bodies_are_signed(tmp_path: Path, hooks: HookServe
         assert each.header("Authorization") == "Bearer t0ken"
         digest = hmac.new(b"s3cret", each.body, hashlib.sha256).hexdigest()
         assert each.header("Tusd-Py-Signature") == f"sha256={digest}"
+    assert hooks.url not in log, "a URL may have a password in it"
     assert "t0ken" not in log
     assert "s3cret" not in log
 
