@@ -182,7 +182,7 @@ class Sender:
         kind = OFFSET_TYPE if content else {}
         for _ in range(TRIES):
             answer = self.ask("POST", "/files/", {**size, **kind, **named}, content)
-            if answer is None or answer.status >= 500 or answer.status == 423:
+            if answer is None or answer.status >= 500 or answer.status in self._goes_on_after:
                 continue
             if answer.status != 201:
                 raise Broken(f"POST was answered {answer.status}: {answer.body!r}")
