@@ -159,7 +159,8 @@ export class Uploader {
     uppy.on("upload-retry", (file) => this.untell(file.id));
     uppy.on("file-removed", (file) => this.#removed(file));
     uppy.on("restored", () => this.#restored());
-    uppy.on("files-added", () => this.untell("restored"));
+    uppy.on("complete", () => this.untell("restored"));
+    uppy.on("restriction-failed", (_, error) => this.tell("refused", error.message, true));
     addEventListener("online", this.#online);
     addEventListener("offline", this.#offline);
   }

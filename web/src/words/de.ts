@@ -10,7 +10,6 @@ export const de: Words = {
   language: "Sprache",
   help: "Hilfe",
   close: "Schließen",
-  source: "tusd-py",
 
   settings: "Einstellungen",
   chunks: "Größe einer Anfrage",
@@ -47,7 +46,6 @@ export const de: Words = {
   historyNothing: "Noch nichts.",
   historyFinished: "fertig",
   historyUnderWay: "unfertig",
-  historyGone: "nicht mehr auf dem Server",
   historyExpires: (when) => `bleibt bis ${when}`,
   historyGoOn: "Dieselbe Datei noch einmal wählen, um fortzufahren.",
   historyForget: "Aus der Liste nehmen",
@@ -56,11 +54,6 @@ export const de: Words = {
     `${name} auf dem Server löschen? Das lässt sich nicht rückgängig machen.`,
   namedButton: (button, name) => `${button}: ${name}`,
   cancel: "Abbrechen",
-  name: "Name",
-  size: "Größe",
-  state: "Zustand",
-  when: "Wann",
-  actions: "Aktionen",
 
   offline: "Das Netz ist weg. Die Uploads gehen von selbst weiter, wenn es wieder da ist.",
   online: "Das Netz ist wieder da.",
@@ -95,14 +88,15 @@ export const de: Words = {
   errorServer: (status) =>
     `Der Server hatte einen eigenen Fehler (${status}). Was ankam, bleibt; später wiederholen.`,
   errorRefused: (status, said) =>
-    `Der Server hat die Datei abgelehnt (${status})${said ? `: ${said}` : "."}`,
+    `Der Server hat die Datei abgelehnt (${status})${said ? `: ${said}` : ""}. ` +
+    "Bitte den Betreiber fragen, oder die Seite neu laden und wiederholen.",
   errorHere: (says) => `In dieser Seite ging etwas schief: ${says}. Bitte neu laden; es geht weiter.`,
   errorPrefix: (name, says) => `${name}: ${says}`,
   endpointMissing: "Dieser Uploader hat kein Ziel: Das Attribut „endpoint“ fehlt.",
 
   helpTitle: "Was diese Seite kann",
   helpLines: [
-    ["Senden", "Dateien oder Ordner ziehen, einfügen, auswählen, oder ein Foto aufnehmen."],
+    ["Senden", "Dateien oder Ordner ziehen, auswählen, oder ein Foto aufnehmen."],
     ["Anhalten und fortsetzen", "Jede Datei hat dafür einen Knopf, die Leiste unten einen für alle."],
     [
       "Nach Neuladen oder Absturz",

@@ -7,7 +7,6 @@ export const en = {
   language: "Language",
   help: "Help",
   close: "Close",
-  source: "tusd-py",
 
   settings: "Settings",
   chunks: "Size of a request",
@@ -43,7 +42,6 @@ export const en = {
   historyNothing: "None yet.",
   historyFinished: "finished",
   historyUnderWay: "unfinished",
-  historyGone: "no longer on the server",
   historyExpires: (when: string) => `kept until ${when}`,
   historyGoOn: "Choose the same file again to go on.",
   historyForget: "Remove from this list",
@@ -51,11 +49,6 @@ export const en = {
   historyDeleteSure: (name: string) => `Delete ${name} on the server? It cannot be brought back.`,
   namedButton: (button: string, name: string) => `${button}: ${name}`,
   cancel: "Cancel",
-  name: "Name",
-  size: "Size",
-  state: "State",
-  when: "When",
-  actions: "Actions",
 
   offline: "The network is gone. Uploads go on by themselves when it is back.",
   online: "The network is back.",
@@ -85,14 +78,15 @@ export const en = {
   errorServer: (status: number) =>
     `The server met an error of its own (${status}). What came is kept; retry later.`,
   errorRefused: (status: number, said: string) =>
-    `The server refused the file (${status})${said ? `: ${said}` : "."}`,
+    `The server refused the file (${status})${said ? `: ${said}` : ""}. ` +
+    "Ask whoever runs it, or reload the page and retry.",
   errorHere: (says: string) => `Something went wrong in this page: ${says}. Reload it, and go on.`,
   errorPrefix: (name: string, says: string) => `${name}: ${says}`,
   endpointMissing: "This uploader has no endpoint: set the attribute of that name.",
 
   helpTitle: "What this page can do",
   helpLines: [
-    ["Send", "Drop files or folders, paste, choose them, or take a picture with the camera."],
+    ["Send", "Drop files or folders, choose them, or take a picture with the camera."],
     ["Pause and resume", "Each file has a button for it, and the bar below has one for all."],
     [
       "After a reload or a crash",
