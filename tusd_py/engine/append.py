@@ -114,15 +114,21 @@ async def _append(
             raise ServerShutdown
         try:
             found = await _take(services, command, body, found, request, confirm)
-        except Rejected:
-            # `on_progress` wants no more of it.
+        except _Stopped as stopped:
             left = await services.load(command.upload_id)
             if left is not None and left.phase is Phase.RECEIVING:
                 await bury(services, left, Phase.TERMINATED, request=request)
-            raise
+            raise stopped.refusal from None
         if found.phase is Phase.FINISHING:
             found = await finish(services, found, request)
         return found
+
+
+class _Stopped(Exception):
+    """`on_progress` wants no more of an upload; a refusal by `confirm` ends none."""
+
+    def __init__(self, refusal: Rejected) -> None:
+        self.refusal = refusal
 
 
 async def _take(
@@ -162,6 +168,8 @@ async def _take(
             return after
         if after.phase is Phase.FINISHING:
             services.jobs.start(after.id, partial(resume, services, after.id, request=request))
+        if live.stopped is not None and outcome.error is live.stopped:
+            raise _Stopped(live.stopped)
         raise outcome.error
 
 
