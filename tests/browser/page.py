@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page
 
 from tests.serving import Served
 
-WITHIN = 20_000.0  # milliseconds
+WITHIN = 60_000.0  # milliseconds; only a machine that is busy with other things needs them
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
