@@ -46,6 +46,6 @@ def test_a_store_that_behaves_oddly(server: S3Served, kind: str, at: int) -> Non
 def test_a_final_upload_is_assembled_anew(server: S3Served) -> None:
     """What was being made of the parts is gone; they are there, so nothing is lost."""
     (wanted,) = (each for each in KINDS if each.name == "aborted")
-    fate = Faulty(SCENARIOS["concatenated"], server).meet(wanted, 7, lasting=False)
+    fate = Faulty(SCENARIOS["concatenated"], server).meet(wanted, 10, lasting=False)
     assert fate is not None, "it came to that call"
     assert (fate.broken, fate.seen) == ("", "POST 500 ERR_STORAGE")
