@@ -550,19 +550,20 @@ class S3Writer:
                     self._pieces = ()
                 self._chain = self._chain.plus(flight.task.result())
 
-    async def _bury(self, commit: Commit) -> Placement:
-        """Deletes the pieces that the committed record counts no more: how it stands then."""
+    async def _bury(self, commit: Commit) -> bool:
+        """Deletes the pieces that the committed record counts no more: whether it did."""
         dead = self._base.dead_pieces
         if len(dead) < _WORTH_A_CALL:
-            return self._base
+            return False
         # Or a loss of power brings a record back that still counts them.
         await commit(durable=True)
         await self._shared.bucket.delete([f"{self._piece_key}{number}" for number in dead])
-        return self._base.without_dead_pieces()
+        return True
 
-    def _buried(self, burial: "asyncio.Future[Placement]") -> Placement:
+    def _buried(self, burial: "asyncio.Future[bool]") -> Placement:
         error = burial.exception()
         if error is None:
-            return burial.result()
+            # It may have changed meanwhile: a multipart upload was begun.
+            return self._base.without_dead_pieces() if burial.result() else self._base
         logger.warning("old pieces of upload %s stay for now", self.upload.id, exc_info=error)
         return self._base
