@@ -15,6 +15,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,23 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("shutdown-timeout", "30", 1, "shutdown_timeout", 30.0),
     ("workers", "4", 1, "workers", 4),
     ("worker-timeout", "90s", 1, "worker_timeout", 90.0),
+    ("hooks-http", "https://app.test/hooks", 2, "hooks.hooks_http", "https://app.test/hooks"),
+    ("hooks-http-retry", "5", 2, "hooks.hooks_http_retry", 5),
+    ("hooks-http-backoff", "2s", 2, "hooks.hooks_http_backoff", 2.0),
+    ("hooks-http-timeout", "1m", 2, "hooks.hooks_http_timeout", 60.0),
+    ("hooks-http-size-limit", "1KiB", 2, "hooks.hooks_http_size_limit", 1024),
+    (
+        "hooks-http-forward-headers",
+        "Cookie,X-A",
+        2,
+        "hooks.hooks_http_forward_headers",
+        "Cookie,X-A",
+    ),
+    ("hooks-http-secret-file", "/etc/s", 2, "hooks.hooks_http_secret_file", Path("/etc/s")),
+    ("hooks-dir", "/srv/hooks", 2, "hooks.hooks_dir", Path("/srv/hooks")),
+    ("hooks-dir-timeout", "5s", 2, "hooks.hooks_dir_timeout", 5.0),
+    ("hooks-enabled-events", "pre-create", 2, "hooks.hooks_enabled_events", "pre-create"),
+    ("progress-hooks-interval", "2s", 2, "hooks.progress_hooks_interval", 2.0),
     ("metrics-path", "/m", 1, "metrics_path", "/m"),
     ("metrics-path", "", 1, "metrics_path", None),
     ("no-ui", "true", 1, "ui", False),
@@ -177,7 +195,7 @@ BESIDE = {
 
 def check(told: Told, result: Result, index: int, name: str, value: object) -> None:
     assert result.exit_code == 0, result.output
-    assert getattr(told[-1][index], name) == value
+    assert attrgetter(name)(told[-1][index]) == value
 
 
 @pytest.mark.parametrize(("flag", "text", "index", "name", "value"), FLAGS)
