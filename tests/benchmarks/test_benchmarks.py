@@ -51,7 +51,7 @@ def chosen(*names: str) -> dict[str, Peer]:
     return {name: peer for name, peer in catalogue(None).items() if name in names}
 
 
-@pytest.mark.parametrize("name", ["big", "small"])
+@pytest.mark.parametrize("name", ["big", pytest.param("small", marks=pytest.mark.long)])
 def test_every_server_of_the_trio_gets_its_numbers(bench: Bench, name: str) -> None:
     """An empty cell would let a regression pass for a missing peer."""
     case = next(SCENARIOS[name](TINY))
@@ -80,6 +80,7 @@ def need_store(name: str) -> None:
         pytest.skip(f"no S3 server to measure on: {', '.join(lacking)} not installed")
 
 
+@pytest.mark.long
 def test_a_bucket_is_measured_beside_a_client_without_a_server(bench: Bench) -> None:
     """What a server costs that does nothing is what that client costs."""
     need_store("s3")

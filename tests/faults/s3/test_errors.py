@@ -11,7 +11,7 @@ from tests.faults.s3.served import S3Served
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("is_lasting", [False, True])
+@pytest.mark.parametrize("is_lasting", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("name", "kind", "operation"),
     [
