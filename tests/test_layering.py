@@ -33,10 +33,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "wire": frozenset({"body"}),
     "client": frozenset({"protocol", "config"}),
     "config": frozenset({"protocol"}),
-    "cli": frozenset({"wiring", "app", "client", "config"}),
+    "cli": frozenset({"wiring", "tools", "app", "client", "config"}),
 }
 EVERYTHING = frozenset(MAY_IMPORT) - {"cli"} | {"wiring", "app"}
-MAY_IMPORT |= dict.fromkeys(("wiring", "app", "__init__"), EVERYTHING)
+MAY_IMPORT |= dict.fromkeys(("wiring", "tools", "app", "__init__"), EVERYTHING)
 
 WITH_THE_WORLD = {"asyncio", "logging", "time", "os", "pathlib", "socket", "threading"}
 """Modules of the standard library that a room without input and output has no use for."""

@@ -17,6 +17,7 @@ from tusd_py import __version__
 from tusd_py.app import TusApp
 from tusd_py.client.command import upload
 from tusd_py.config import build_size, parse_duration, parse_size
+from tusd_py.tools import back_up, import_tusd, list_uploads
 from tusd_py.wiring import (
     EXPECTED,
     FSYNC,
@@ -28,12 +29,9 @@ from tusd_py.wiring import (
     Place,
     ServerSettings,
     UploadSettings,
-    back_up,
     build_signer,
     configure_logging,
     explain,
-    import_tusd,
-    list_uploads,
     opened,
     page_beside,
     serve,
