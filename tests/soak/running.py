@@ -92,6 +92,7 @@ def soak(directory: Path, settings: Settings) -> Place:
         place.leave_all()
         if not place.failed:
             _guarded(place, "what was abandoned", lambda: _check_abandoned(place))
+            _guarded(place, "what is finished", lambda: _check_finished(place))
         if served.process is not None and (status := served.stop()) != 0:
             place.failed.append(f"the server ended with {status}")
     if not place.failed:
@@ -227,13 +228,20 @@ def _check_abandoned(place: Place) -> None:
         place.tally.count("uploads expired when due")
 
 
+def _check_finished(place: Place) -> None:
+    """What has all its bytes is brought to its end by a server that runs, also after a kill."""
+    deadline = time.monotonic() + WITHIN
+    while begun := [key for key, (phase, _) in _rows(place).items() if phase == "finishing"]:
+        if time.monotonic() > deadline:
+            raise Wrong(f"nobody finishes {begun}")
+        time.sleep(0.1)
+
+
 def _check_directory(place: Place, served: Served) -> None:
     """After a sweep, the directory holds the files of complete uploads, and nothing else.
 
     There are some: those whose `POST` was answered after its client had gone.
     """
-    if begun := [key for key, (phase, _) in _rows(place).items() if phase == "finishing"]:
-        raise Wrong(f"the server ended, and had not finished {begun}")
     for path in place.upload_dir.glob("data/*/*"):
         os.utime(path, (0, 0))  # a file without a row is set aside only when it is old
     command = [sys.executable, "-m", "tusd_py", "cleanup", "--upload-dir", str(place.upload_dir)]
