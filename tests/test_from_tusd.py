@@ -37,9 +37,12 @@ def test_every_flag_of_tusd_is_named() -> None:
 
 
 def test_every_flag_of_ours_is_there() -> None:
+    context = click.Context(main)
+    commands = [main.get_command(context, name) for name in main.list_commands(context)]
     ours = {
         option
-        for command in (main, *main.commands.values())
+        for command in (main, *commands)
+        if command is not None
         for param in command.params
         if isinstance(param, click.Option)
         for option in param.opts

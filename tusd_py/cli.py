@@ -15,7 +15,6 @@ import click
 
 from tusd_py import __version__
 from tusd_py.app import TusApp
-from tusd_py.client.command import upload
 from tusd_py.config import build_size, parse_duration, parse_size
 from tusd_py.tools import back_up, import_tusd, list_uploads
 from tusd_py.wiring import (
@@ -296,7 +295,8 @@ def _read_config(context: click.Context, _: click.Parameter, path: Path | None) 
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}") from error
     values = {name.replace("_", "-"): value for name, value in lines.items()}
-    flags = {name: _flags(command) for name, command in main.commands.items()}
+    commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    flags = {name: _flags(command) for name, command in commands.items() if command is not None}
     unknown = sorted(set(values) - set().union(*flags.values()))
     if unknown:
         raise click.BadParameter(f"{path} has {unknown[0]!r}, which is no flag of any command")
@@ -326,7 +326,23 @@ def _checked(path: Path, flag: str, value: object, option: click.Option) -> obje
     return value if option.is_flag else str(value)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands; the client's is loaded when it is asked for, so that a server starts sooner."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """See `click.Group.list_commands`."""
+        return sorted([*super().list_commands(ctx), "upload"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """See `click.Group.get_command`."""
+        if cmd_name == "upload":
+            from tusd_py.client.command import upload
+
+            return upload
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tusd-py")
 @click.option(
     "--config",
@@ -340,9 +356,6 @@ def _checked(path: Path, flag: str, value: object, option: click.Option) -> obje
 )
 def main() -> None:
     """A tus 1.0 server for resumable uploads that never loses a byte it acknowledged."""
-
-
-main.add_command(upload)
 
 
 @main.command(name="serve")

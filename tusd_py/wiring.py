@@ -31,8 +31,6 @@ from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.hooks.command import CommandCarrier, CommandSettings
 from tusd_py.hooks.events import TUSD_HOOKS
-from tusd_py.hooks.http import HttpCarrier
-from tusd_py.hooks.http import HttpSettings as HttpHookSettings
 from tusd_py.hooks.tusd import Carrier, TusdHooks
 from tusd_py.metrics import Metrics
 from tusd_py.protocol.cors import CorsPolicy
@@ -276,6 +274,10 @@ def _build_carrier(settings: HookSettings) -> Carrier | None:
         return None
     if not re.match(r"https?://[^/?#]", settings.hooks_http):
         raise InvalidHooks("--hooks-http needs a URL that begins with http:// or https://")
+    # Here, since its HTTP client takes a third of the time in which a server starts.
+    from tusd_py.hooks.http import HttpCarrier
+    from tusd_py.hooks.http import HttpSettings as HttpHookSettings
+
     return HttpCarrier(
         HttpHookSettings(
             url=settings.hooks_http,
