@@ -15,6 +15,9 @@ from tests.storage.s3_servers import CEPH_PROGRAMS, S3Server, ceph, missing
 if TYPE_CHECKING:
     from tests.storage.s3_place import S3Place
 
+MEMORY = Path("/dev/shm")
+"""Where `.ci/run` lets tests write: hundreds of servers sync their new folders there at once."""
+
 # A run that a shell put into the background ignores SIGINT, and so would every process it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,6 +42,17 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(f"TUSD_PY_TEST_{option.upper()}", None)
         elif given is not None:
             os.environ[f"TUSD_PY_TEST_{option.upper()}"] = given
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """As ever; on a disk for tests that are marked so, where the others' folders are in memory."""
+    in_memory = MEMORY.exists() and tmp_path.stat().st_dev == MEMORY.stat().st_dev
+    if request.node.get_closest_marker("disk") is None or not in_memory:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="tusd-py-", dir="/var/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

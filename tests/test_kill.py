@@ -71,6 +71,7 @@ def _log_of(server: Served, method: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.disk
 def test_a_gibibyte_survives_two_killed_clients_and_two_killed_servers(tmp_path: Path) -> None:
     """Otherwise: a night's upload begins again, or ends with a byte wrong."""
     file = tmp_path / "film.mkv"

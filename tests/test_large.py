@@ -27,6 +27,7 @@ def _can_hold(folder: Path, size: int) -> bool:
     return True
 
 
+@pytest.mark.disk
 def test_an_upload_of_5_tib_goes_on_beyond_1_tib(tmp_path: Path) -> None:
     """Otherwise: the largest uploads, which take weeks, are the ones that break."""
     if not _can_hold(tmp_path, 5 * TIB):
@@ -57,6 +58,7 @@ def test_an_upload_of_5_tib_goes_on_beyond_1_tib(tmp_path: Path) -> None:
         assert file.stat().st_blocks * 512 < 1 << 20
 
 
+@pytest.mark.disk
 def test_a_body_of_many_gib_is_announced_and_cut(tmp_path: Path) -> None:
     """Otherwise: an announced length beyond 4 GiB wraps, and the upload ends too early."""
     length = 5 * (1 << 32)

@@ -19,6 +19,8 @@ from tests.asgi.in_process import OFFSET_TYPE, TUS, running
 from tests.serving import Served, eventually, serving
 from tusd_py import Access, Reject, Settings
 
+pytestmark = pytest.mark.disk
+
 MIB = 1 << 20
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.asgi import raw
 from tests.serving import Served, eventually, serving
 
+pytestmark = pytest.mark.disk
+
 MIB = 1 << 20
 
 

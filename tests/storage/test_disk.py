@@ -32,7 +32,7 @@ from tusd_py.storage import disk
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import SyncFailed
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.disk, pytest.mark.anyio]
 
 TIB = 1 << 40
 

@@ -13,7 +13,7 @@ from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.layout import Layout, boot_id
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.disk, pytest.mark.anyio]
 
 FAR_FUTURE = 1e11
 HOUR = 3600.0

@@ -24,7 +24,7 @@ from tests.wire.loopback import (
     until,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.disk, pytest.mark.anyio]
 
 CONTENT = pattern(8 * MIB)
 

@@ -12,6 +12,8 @@ from tests.faults.injected.errors import meet_each, table
 from tests.faults.injected.scenarios import SCENARIOS
 from tests.serving import Served, serving
 
+pytestmark = pytest.mark.disk
+
 KIB = 1024
 ROOM = 3 * 1024 * KIB
 

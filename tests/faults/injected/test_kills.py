@@ -7,7 +7,7 @@ import pytest
 from tests.faults.injected.kills import kill_each
 from tests.faults.injected.scenarios import SCENARIOS
 
-pytestmark = [pytest.mark.usefixtures("watching"), pytest.mark.slow]
+pytestmark = [pytest.mark.disk, pytest.mark.usefixtures("watching"), pytest.mark.slow]
 
 SAMPLE = {
     "plain": "never",

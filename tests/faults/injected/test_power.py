@@ -9,7 +9,7 @@ from tests.faults.injected.power import WAL, record, replayed
 from tests.faults.injected.rebooting import MODES, cut_each, recover_twice
 from tests.faults.injected.scenarios import SCENARIOS
 
-pytestmark = [pytest.mark.usefixtures("tracing"), pytest.mark.slow]
+pytestmark = [pytest.mark.disk, pytest.mark.usefixtures("tracing"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize("fsync", MODES)
