@@ -7,16 +7,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tusd_py.hooks.events import (
     TUSD_HOOKS,
+    AppendsSeen,
     BytesReceived,
+    Committed,
+    HandedOver,
     HookCalled,
     Observed,
     OutboxSeen,
     RequestEnded,
+    Synced,
     UploadBuried,
     UploadCreated,
     UploadFinished,
+    UploadRecovered,
 )
 from tusd_py.metrics import Metrics
+from tusd_py.numbers import Board
 from tusd_py.protocol.upload import Phase
 
 
@@ -70,6 +76,14 @@ EVENTS: list[tuple[Observed, str, float]] = [
     ),
     (buried(Phase.TERMINATED), "tusd_uploads_terminated", 1),
     (buried(Phase.EXPIRED), "tusd_uploads_expired", 1),
+    (HandedOver(upload_id="a"), "tusd_hand_overs_total", 1),
+    (UploadRecovered(upload_id="a"), "tusd_uploads_recovered_total", 1),
+    (Synced(0.003), "tusd_fsync_seconds_count", 1),
+    (Synced(0.003), "tusd_fsync_seconds_sum", 0.003),
+    (Synced(0.003), "tusd_fsync_seconds_bucket le=0.005", 1),
+    (Synced(0.003), "tusd_fsync_seconds_bucket le=0.0025", 0),
+    (Committed(20.0), "tusd_commit_seconds_bucket le=10.0", 0),
+    (Committed(20.0), "tusd_commit_seconds_bucket le=+Inf", 1),
 ]
 NAMES = (
     "tusd_bytes_received",
@@ -77,6 +91,10 @@ NAMES = (
     "tusd_uploads_finished",
     "tusd_uploads_terminated",
     "tusd_uploads_expired",
+    "tusd_hand_overs_total",
+    "tusd_uploads_recovered_total",
+    "tusd_fsync_seconds_count",
+    "tusd_commit_seconds_count",
 )
 
 
@@ -93,8 +111,9 @@ def test_an_event_moves_its_number(event: Observed, name: str, value: float) -> 
 def test_an_event_moves_no_other_number(event: Observed, name: str, _: float) -> None:
     metrics = Metrics()
     metrics.observe(event)
+    moved = name.replace("_sum", "_count").partition("_bucket")
     assert [other for other in NAMES if samples(metrics)[other]] == [
-        other for other in NAMES if other == name
+        other for other in NAMES if other == moved[0] + ("_count" if moved[1] else "")
     ]
 
 
@@ -128,6 +147,94 @@ def test_the_outbox_shows_what_waits_and_since_when() -> None:
     assert 90 <= lag < 190
     metrics.observe(OutboxSeen(waiting=0, oldest_at=None, dead=2))
     assert [samples(metrics)[name] for name in names] == [0, 0, 2]
+
+
+def test_what_there_is_now_goes_up_and_down() -> None:
+    metrics = Metrics()
+    for count in (3, 1):
+        metrics.observe(AppendsSeen(count=count))
+        metrics.see_connections(count + 1)
+        assert samples(metrics)["tusd_appends_open"] == count
+        assert samples(metrics)["tusd_connections_open"] == count + 1
+
+
+def test_each_worker_shows_the_numbers_of_all() -> None:
+    board = Board(3)
+    one, other, third = (Metrics(board.take(row)) for row in range(3))
+    for metrics in (one, other, other):
+        metrics.observe(ended("PATCH", 409, "ERR_X"))
+        metrics.observe(BytesReceived(upload_id="a", count=5))
+        metrics.observe(Synced(0.003))
+    other.observe(ended("HEAD", 404, "ERR_Y"))
+    one.see_connections(2)
+    third.see_connections(3)
+    found = samples(one)
+    assert found == samples(other) == samples(third)
+    assert found["tusd_requests_total method=PATCH"] == 3
+    assert found["tusd_requests_total method=HEAD"] == 1
+    assert found["tusd_errors_total code=ERR_X status=409"] == 3
+    assert found["tusd_errors_total code=ERR_Y status=404"] == 1
+    assert found["tusd_request_duration_seconds_bucket le=0.1 method=PATCH"] == 3
+    assert found["tusd_bytes_received"] == 15
+    assert found["tusd_fsync_seconds_bucket le=0.005"] == 3
+    assert found["tusd_connections_open"] == 5
+
+
+def test_who_takes_the_place_of_a_worker_goes_on_counting() -> None:
+    """What it had counted stays; but its connections are gone, and its appends have ended."""
+    board = Board(2)
+    other, killed = Metrics(board.take(0)), Metrics(board.take(1))
+    killed.observe(ended("HEAD", 404, "ERR_Y"))
+    killed.observe(HookCalled(hook="pre-create", failed=True))
+    killed.observe(AppendsSeen(count=7))
+    killed.see_connections(7)
+    follower = Metrics(board.take(1))
+    follower.observe(ended("GET", 404, "ERR_Z"))
+    follower.observe(ended("HEAD", 404, "ERR_Y"))
+    found = samples(other)
+    assert found["tusd_errors_total code=ERR_Y status=404"] == 2
+    assert found["tusd_errors_total code=ERR_Z status=404"] == 1
+    assert found["tusd_requests_total method=HEAD"] == 2
+    assert found["tusd_hook_errors_total hooktype=pre-create"] == 1
+    assert (found["tusd_appends_open"], found["tusd_connections_open"]) == (0, 0)
+
+
+def test_of_the_outbox_all_workers_show_what_was_seen_last() -> None:
+    """Each sees the whole of it: added up, three workers would show each event three times."""
+    board = Board(2)
+    one, other = (Metrics(board.take(row)) for row in range(2))
+    one.observe(OutboxSeen(waiting=3, oldest_at=time.time() - 90, dead=2))
+    other.observe(OutboxSeen(waiting=1, oldest_at=time.time() - 30, dead=2))
+    for metrics in (one, other):
+        found = samples(metrics)
+        assert (found["tusd_outbox_waiting"], found["tusd_outbox_dead"]) == (1, 2)
+        assert 30 <= found["tusd_outbox_lag_seconds"] < 80
+
+
+def test_names_without_end_do_no_harm() -> None:
+    """An application may refuse with any status: what is not counted apart spoils no number."""
+    board = Board(2)
+    one, other = (Metrics(board.take(row)) for row in range(2))
+    other.observe(BytesReceived(upload_id="a", count=5))
+    one.observe(ended("DELETE", 204, "ERR_" + 80 * "Y"))
+    for status in range(2000):
+        one.observe(ended("PATCH", status, "ERR_X"))
+    found = samples(other)
+    assert not [name for name in found if "YY" in name], "cut, it would be another one's name"
+    assert found["tusd_requests_total method=PATCH"] == 2000
+    assert found["tusd_bytes_received"] == 5
+    assert 900 < sum(name.startswith("tusd_errors_total") for name in found) < 1024
+    assert {found[name] for name in found if name.startswith("tusd_errors_total")} == {1}
+
+
+def test_numbers_without_end_do_no_harm() -> None:
+    board = Board(1)
+    numbers = board.take(0)
+    for name in range(200):
+        numbers.values[numbers.find(str(name), count=16)] += 1
+    (row,) = numbers.rows()
+    assert len(row) > 100
+    assert [values for values in row.values() if values != [1.0] + 15 * [0.0]] == []
 
 
 def test_two_servers_in_one_process_count_apart() -> None:

@@ -1,14 +1,13 @@
 """What operators watch, for Prometheus; the names are tusd's where tusd has one.
 
 Numbers are plain until somebody asks for them: events are counted for every small upload, and a
-scrape comes now and then.
+scrape comes now and then. It has the numbers of all workers, whichever of them it comes to.
 """
 
 import time
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
@@ -23,128 +22,218 @@ from prometheus_client.utils import floatToGoString
 
 from tusd_py.hooks.events import (
     TUSD_HOOKS,
+    AppendsSeen,
     BytesReceived,
+    Committed,
+    HandedOver,
     HookCalled,
     Observed,
     OutboxSeen,
     RequestEnded,
+    Synced,
     UploadBuried,
     UploadCreated,
     UploadFinished,
+    UploadRecovered,
 )
+from tusd_py.numbers import Name, Numbers
 
-_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, float("inf"))
+_REQUEST_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, float("inf"))
 """Upper bounds in seconds of what a request may take."""
 
+_DISK_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0, float("inf"))
+"""Likewise of a sync or a commit."""
 
-@dataclass(slots=True)
-class _Durations:
-    """How many requests took how long."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * len(_BUCKETS))
-    total: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Counts a request."""
-        self.counts[bisect_left(_BUCKETS, seconds)] += 1
-        self.total += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """For each bound, how many requests took at most so long."""
-        bounds = map(floatToGoString, _BUCKETS)
-        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+_COUNTED = (
+    # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
+    (GaugeMetricFamily, "tusd_bytes_received", "Bytes that were stored and count."),
+    (GaugeMetricFamily, "tusd_uploads_created", "Uploads that were created."),
+    (GaugeMetricFamily, "tusd_uploads_finished", "Uploads that are complete."),
+    (GaugeMetricFamily, "tusd_uploads_terminated", "Uploads terminated."),
+    (GaugeMetricFamily, "tusd_uploads_expired", "Uploads that ran out of time."),
+    (CounterMetricFamily, "tusd_hand_overs", "Requests ended for newer ones on their uploads."),
+    (CounterMetricFamily, "tusd_uploads_recovered", "Uploads whose end was begun, and broke off."),
+)
+_NOW = (
+    ("tusd_connections_open", "Connections of clients, as of a second ago."),
+    ("tusd_appends_open", "Uploads that bytes come for now."),
+)
+_TIMED = (
+    ("tusd_fsync_seconds", "Bytes synced to the disk, with the wait for a thread."),
+    ("tusd_commit_seconds", "Records committed by a thread, with the wait for it."),
+)
+_OUTBOX = ("outbox",)
 
 
 class Metrics(Collector):
-    """Counts what happens; give `observe` to the engine."""
+    """Counts what happens; give `observe` to the engine.
 
-    def __init__(self) -> None:
-        self._durations: dict[str, _Durations] = {}
-        self._errors: Counter[tuple[str, str]] = Counter()
-        self._received = self._created = self._finished = 0
-        self._terminated = self._expired = 0
+    Args:
+        numbers: Where; None for those of a process that is alone.
+    """
+
+    def __init__(self, numbers: Numbers | None = None) -> None:
+        self._numbers = numbers = numbers or Numbers()
+        self._values = numbers.values
+        self._requests: dict[str, int] = {}
+        self._errors: dict[tuple[int, str], int] = {}
         # An alert on a rate needs the zero before the first one.
-        self._hooks = dict.fromkeys(TUSD_HOOKS, 0)
-        self._failed_hooks = dict.fromkeys(TUSD_HOOKS, 0)
-        self._outbox = OutboxSeen(waiting=0, oldest_at=None, dead=0)
+        self._hooks = {hook: numbers.find("hooks", hook, count=2) for hook in TUSD_HOOKS}
+        self._outbox = numbers.find(*_OUTBOX, count=4)
+        counted = [numbers.find(title) for _, title, _ in _COUNTED]
+        self._received, self._created, self._finished, self._terminated, self._expired = counted[:5]
+        self._handed_over, self._recovered = counted[5:]
+        self._connections, self._appends = (numbers.find(title) for title, _ in _NOW)
+        # An earlier worker may have been killed in the midst of them.
+        self._values[self._connections] = self._values[self._appends] = 0
+        self._synced, self._committed = (
+            numbers.find(title, count=len(_DISK_BUCKETS) + 1) for title, _ in _TIMED
+        )
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
     def observe(self, event: Observed) -> None:
         """Takes one event in."""
+        values = self._values
         match event:
             case RequestEnded():
-                durations = self._durations.get(event.method)
-                if durations is None:
-                    durations = self._durations[event.method] = _Durations()
-                durations.add(event.seconds)
+                first = self._requests.get(event.method)
+                if first is None:
+                    first = self._find_requests(event.method)
+                self._add_time(first, _REQUEST_BUCKETS, event.seconds)
                 if event.code:
-                    self._errors[str(event.status), event.code] += 1
+                    values[self._find_errors(event.status, event.code)] += 1
             case BytesReceived():
-                self._received += event.count
+                values[self._received] += event.count
             case UploadCreated():
-                self._created += 1
+                values[self._created] += 1
             case UploadFinished():
-                self._finished += 1
+                values[self._finished] += 1
+            case Synced():
+                self._add_time(self._synced, _DISK_BUCKETS, event.seconds)
+            case Committed():
+                self._add_time(self._committed, _DISK_BUCKETS, event.seconds)
+            case AppendsSeen():
+                values[self._appends] = event.count
+            case _:
+                self._observe_rare(event)
+
+    def _observe_rare(
+        self, event: HookCalled | OutboxSeen | UploadBuried | HandedOver | UploadRecovered
+    ) -> None:
+        values = self._values
+        match event:
             case HookCalled():
-                self._hooks[event.hook] += 1
-                self._failed_hooks[event.hook] += event.failed
+                first = self._hooks[event.hook]
+                values[first] += 1
+                values[first + 1] += event.failed
             case OutboxSeen():
-                self._outbox = event
+                seen = (event.waiting, event.oldest_at or 0.0, event.dead, time.time())
+                for place, value in enumerate(seen, self._outbox):
+                    values[place] = value
             case UploadBuried():
-                if event.phase == "terminated":
-                    self._terminated += 1
-                else:
-                    self._expired += 1
+                is_asked = event.phase == "terminated"
+                values[self._terminated if is_asked else self._expired] += 1
+            case HandedOver():
+                values[self._handed_over] += 1
+            case UploadRecovered():
+                values[self._recovered] += 1
+
+    def see_connections(self, count: int) -> None:
+        """How many connections of clients there are now."""
+        self._values[self._connections] = count
+
+    def _add_time(self, first: int, buckets: Sequence[float], seconds: float) -> None:
+        values = self._values
+        values[first + bisect_left(buckets, seconds)] += 1
+        values[first + len(buckets)] += seconds
+
+    def _find_requests(self, method: str) -> int:
+        first = self._numbers.find("requests", method, count=len(_REQUEST_BUCKETS) + 1)
+        self._requests[method] = first
+        return first
+
+    def _find_errors(self, status: int, code: str) -> int:
+        place = self._errors.get((status, code))
+        if place is None:
+            place = self._errors[status, code] = self._numbers.find("errors", str(status), code)
+        return place
 
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""
+        rows = self._numbers.rows()
+        totals = _add_up(rows)
         requests = CounterMetricFamily("tusd_requests", "Requests by method.", labels=["method"])
         seconds = HistogramMetricFamily(
             "tusd_request_duration_seconds",
             "From a request's head to the end of its response.",
             labels=["method"],
         )
-        for method, durations in self._durations.items():
-            requests.add_metric([method], sum(durations.counts))
-            seconds.add_metric([method], durations.buckets(), durations.total)
         errors = CounterMetricFamily(
             "tusd_errors", "Refused requests by status and code.", labels=["status", "code"]
         )
-        for labels, count in self._errors.items():
-            errors.add_metric(labels, count)
+        for name, values in totals.items():
+            if name[0] == "requests":
+                requests.add_metric(name[1:], sum(values[:-1]))
+                seconds.add_metric(name[1:], _buckets(_REQUEST_BUCKETS, values), values[-1])
+            elif name[0] == "errors":
+                errors.add_metric(name[1:], values[0])
         yield from (requests, errors, seconds)
-        yield from self._collect_hooks()
-        # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
-        for name, says, value in (
-            ("tusd_bytes_received", "Bytes that were stored and count.", self._received),
-            ("tusd_uploads_created", "Uploads that were created.", self._created),
-            ("tusd_uploads_finished", "Uploads that are complete.", self._finished),
-            ("tusd_uploads_terminated", "Uploads terminated.", self._terminated),
-            ("tusd_uploads_expired", "Uploads that ran out of time.", self._expired),
-        ):
-            yield GaugeMetricFamily(name, says, value=value)
-
-    def _collect_hooks(self) -> Iterator[Metric]:
-        called = CounterMetricFamily(
-            "tusd_hook_invocations", "Hooks that were called.", labels=["hooktype"]
-        )
-        failed = CounterMetricFamily(
-            "tusd_hook_errors", "Hooks that gave no answer.", labels=["hooktype"]
-        )
-        for family, counts in ((called, self._hooks), (failed, self._failed_hooks)):
-            for hook, count in counts.items():
-                family.add_metric([hook], count)
-            yield family
-        outbox = self._outbox
-        lag = 0.0 if outbox.oldest_at is None else max(0.0, time.time() - outbox.oldest_at)
-        for name, says, value in (
-            ("tusd_outbox_waiting", "Events that are still to be told.", outbox.waiting),
-            ("tusd_outbox_lag_seconds", "Since the oldest of them happened.", lag),
-            ("tusd_outbox_dead", "Events that were given up.", outbox.dead),
-        ):
-            yield GaugeMetricFamily(name, says, value=value)
+        yield from _collect_hooks(totals)
+        yield from _collect_outbox(max((row[_OUTBOX] for row in rows if _OUTBOX in row), key=_at))
+        for family, title, says in _COUNTED:
+            yield family(title, says, value=totals[title,][0])
+        for title, says in _NOW:
+            yield GaugeMetricFamily(title, says, value=totals[title,][0])
+        for title, says in _TIMED:
+            values = totals[title,]
+            timed = HistogramMetricFamily(title, says)
+            timed.add_metric([], _buckets(_DISK_BUCKETS, values), values[-1])
+            yield timed
 
     def render(self) -> tuple[bytes, str]:
         """The text for a scrape, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+
+def _add_up(rows: Sequence[Mapping[Name, list[float]]]) -> dict[Name, list[float]]:
+    found: defaultdict[Name, list[list[float]]] = defaultdict(list)
+    for row in rows:
+        for name, values in row.items():
+            found[name].append(values)
+    return {name: [sum(each) for each in zip(*found[name], strict=True)] for name in found}
+
+
+def _buckets(bounds: Sequence[float], values: Sequence[float]) -> list[tuple[str, float]]:
+    """For each bound, how many took at most so long."""
+    counts = accumulate(values[: len(bounds)])
+    return list(zip(map(floatToGoString, bounds), counts, strict=True))
+
+
+def _collect_hooks(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
+    called = CounterMetricFamily(
+        "tusd_hook_invocations", "Hooks that were called.", labels=["hooktype"]
+    )
+    failed = CounterMetricFamily(
+        "tusd_hook_errors", "Hooks that gave no answer.", labels=["hooktype"]
+    )
+    for number, family in enumerate((called, failed)):
+        for hook in TUSD_HOOKS:
+            family.add_metric([hook], totals["hooks", hook][number])
+        yield family
+
+
+def _at(outbox: Sequence[float]) -> float:
+    return outbox[3]
+
+
+def _collect_outbox(seen: Sequence[float]) -> Iterator[Metric]:
+    """What the worker saw that looked last: each looks at the whole of it."""
+    waiting, oldest_at, dead, _ = seen
+    lag = max(0.0, time.time() - oldest_at) if oldest_at else 0.0
+    for name, says, value in (
+        ("tusd_outbox_waiting", "Events that are still to be told.", waiting),
+        ("tusd_outbox_lag_seconds", "Since the oldest of them happened.", lag),
+        ("tusd_outbox_dead", "Events that were given up.", dead),
+    ):
+        yield GaugeMetricFamily(name, says, value=value)

@@ -33,6 +33,7 @@ from tusd_py.hooks.command import CommandCarrier, CommandSettings
 from tusd_py.hooks.events import TUSD_HOOKS
 from tusd_py.hooks.tusd import Carrier, TusdHooks
 from tusd_py.metrics import Metrics
+from tusd_py.numbers import Board, Numbers
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import TusError
 from tusd_py.state.filesystem import NetworkFileSystem
@@ -392,13 +393,21 @@ def _build_s3_settings(place: Place, bucket: BucketSettings) -> "S3Settings":
 class ServerApp:
     """The uploads under `base_path`, and the pages beside them; those go first at their paths.
 
-    With `ui` there is a page for browsers, unless its own paths are those of the uploads.
+    With `ui` there is a page for browsers, unless its own paths are those of the uploads. `numbers`
+    is where metrics are counted, if other workers are to show them too.
     """
 
     def __init__(
-        self, tus: TusApp, base_path: str, metrics_path: str | None, *, ui: bool = False
+        self,
+        tus: TusApp,
+        base_path: str,
+        metrics_path: str | None,
+        *,
+        ui: bool = False,
+        numbers: Numbers | None = None,
     ) -> None:
-        metrics = Metrics()
+        metrics = Metrics(numbers)
+        self.see_connections = metrics.see_connections
         tus.add_observer(metrics.observe)
         shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
         self._tus = tus
@@ -487,11 +496,15 @@ def _serve_by_workers(
     place: Place, server: ServerSettings, uploads: UploadSettings, announce: Callable[[str], None]
 ) -> None:
     listening, url = listen(server)
+    board = Board(server.workers)
 
     def work(parent: Parent) -> None:
         try:
             tus = build_app(place, uploads)
-            app = ServerApp(tus, uploads.base_path, server.metrics_path, ui=server.ui)
+            numbers = board.take(parent.place)
+            app = ServerApp(
+                tus, uploads.base_path, server.metrics_path, ui=server.ui, numbers=numbers
+            )
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(run_worker(tus, app, server, listening, parent))
         except EXPECTED as error:

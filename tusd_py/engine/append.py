@@ -20,7 +20,7 @@ from tusd_py.engine.live import Live
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import Memory, append_small
 from tusd_py.engine.terminate import bury
-from tusd_py.hooks.events import BytesReceived
+from tusd_py.hooks.events import AppendsSeen, BytesReceived, HandedOver
 from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digests
@@ -157,6 +157,7 @@ async def _take(
             follows=plan.keep_partial and command.content.length is not None,
             since=services.clock(),
             request=request,
+            timed=services.timed,
         )
         begun_at = services.clock()
         outcome = await _store(services, command, live, plan)
@@ -192,6 +193,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         await live.checkpoint(publish, sync=False, now=now, expires_at=expires_at)
 
     services.live[live.upload.id] = live
+    services.observe(AppendsSeen(count=len(services.live)))
     try:
         counts = None if live.follows else partial(_counts, services, command, live, plan, digests)
         received = await live.writer.take(live.body, plan.at_most, digests, commit, counts)
@@ -199,6 +201,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
         del services.live[live.upload.id]
+        services.observe(AppendsSeen(count=len(services.live)))
     return _judge(services, command, live, plan, received, digests)
 
 
@@ -249,8 +252,11 @@ def _unfinished(
             return live.stopped
         if live.body.interrupted_by is Reason.NO_ROOM:
             return FloorReached(services.limits.min_free_disk)
-        shutdown = live.body.interrupted_by is Reason.SHUTDOWN
-        return ServerShutdown() if shutdown else UploadInterrupted(live.upload.id)
+        if live.body.interrupted_by is Reason.SHUTDOWN:
+            return ServerShutdown()
+        if live.body.interrupted_by is Reason.CONTENDED:
+            services.observe(HandedOver(upload_id=live.upload.id))
+        return UploadInterrupted(live.upload.id)
     return None
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.telling import describe_finished, has_come_to
-from tusd_py.hooks.events import UploadFinished
+from tusd_py.hooks.events import Synced, UploadFinished
 from tusd_py.hooks.interface import NO_REQUEST, HookUnanswered, RequestInfo
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
@@ -47,7 +47,7 @@ async def advance(services: Services, writer: Writer, before: Upload, offset: in
     last = after.phase is Phase.FINISHING
     if services.fsync is Fsync.ALWAYS or (last and services.fsync is Fsync.COMPLETE):
         try:
-            await writer.sync()
+            await services.timed(Synced, writer.sync())
         except SyncFailed:
             await fall_back(services, before)
             raise

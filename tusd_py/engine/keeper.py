@@ -11,6 +11,7 @@ from tusd_py.engine.finish import fall_back
 from tusd_py.engine.live import Live
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.engine.telling import describe_progress
+from tusd_py.hooks.events import Synced
 from tusd_py.hooks.interface import HookUnanswered, Progress
 from tusd_py.protocol.errors import Rejected, StorageFailed, StorageFull, UploadLocked
 from tusd_py.protocol.upload import Phase, synced
@@ -123,7 +124,7 @@ async def _sync(services: Services, upload_id: str) -> None:
     if upload.synced_offset >= upload.upload_offset:
         return
     try:
-        await services.storage.sync(upload)
+        await services.timed(Synced, services.storage.sync(upload))
     except SyncFailed:
         await fall_back(services, upload)
         return

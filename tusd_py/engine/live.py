@@ -3,12 +3,24 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from tusd_py.body import Body, Reason
+from tusd_py.hooks.events import Committed, Synced
 from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol.errors import Rejected
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import SyncFailed, Writer
+
+T = TypeVar("T")
+
+
+class Timed(Protocol):
+    """See `Services.timed`."""
+
+    async def __call__(self, event: type[Synced | Committed], work: Awaitable[T]) -> T:
+        """See there."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,6 +35,7 @@ class Live:
             verified, or if the body may turn out to be too long.
         since: When it was last published, in seconds since the epoch.
         failure: A sync that failed; the append ends with it.
+        timed: Tells the observers how long a sync took.
         request: What the bytes come with, for the application.
         stopped: What the application wants no more bytes for; the upload ends with it.
     """
@@ -32,6 +45,7 @@ class Live:
     body: Body
     follows: bool
     since: float
+    timed: Timed
     failure: SyncFailed | None = None
     request: RequestInfo = NO_REQUEST
     stopped: Rejected | None = None
@@ -59,7 +73,10 @@ class Live:
                 return
             upload = self.upload
             try:
-                size = await (self.writer.sync() if sync else self.writer.size())
+                if sync:
+                    size = await self.timed(Synced, self.writer.sync())
+                else:
+                    size = await self.writer.size()
             except SyncFailed as failure:
                 self.failure = failure
                 self.body.interrupt(Reason.CANCELLED)

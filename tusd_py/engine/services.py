@@ -5,7 +5,7 @@ import enum
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import anyio
 
 from tusd_py.engine.live import Live
 from tusd_py.engine.room import Room
-from tusd_py.hooks.events import Observed, OutboxEvent
+from tusd_py.hooks.events import Committed, Observed, OutboxEvent, Synced
 from tusd_py.hooks.interface import Hooks
 from tusd_py.locks.interface import Locks
 from tusd_py.protocol.decide import Limits
@@ -243,6 +243,13 @@ class Services:
         for observer in self.observers:
             observer(event)
 
+    async def timed(self, event: type[Synced | Committed], work: Awaitable[T]) -> T:
+        """Does some work, and tells the observers how long it took, unless it fails."""
+        begun = time.perf_counter()
+        done = await work
+        self.observe(event(seconds=time.perf_counter() - begun))
+        return done
+
     def check_room(self, needed: int) -> None:
         """Whether bytes may be taken, before any of them is.
 
@@ -283,7 +290,10 @@ class Services:
     async def insert(self, upload: Upload) -> Upload:
         """Commits a new record; durably where every acknowledgement is to be durable."""
         durable = self.fsync is Fsync.ALWAYS
-        return self.insert_now(upload) or await self.state.insert(upload, durable=durable)
+        inserted = self.insert_now(upload)
+        if inserted is not None:
+            return inserted
+        return await self.timed(Committed, self.state.insert(upload, durable=durable))
 
     def insert_now(self, upload: Upload) -> Upload | None:
         """As `insert`, on the event loop; None if it is for a thread."""
@@ -300,9 +310,12 @@ class Services:
         durable = durable or self.fsync is Fsync.ALWAYS
         if not events:
             committed = self._commit_now(upload, is_new=False, durable=durable)
-            return committed or await self.state.commit(upload, durable=durable)
-        committed = await self.state.commit(upload, durable=durable, events=events)
-        self.wake_outbox()
+            if committed is not None:
+                return committed
+        work = self.state.commit(upload, durable=durable, events=events)
+        committed = await self.timed(Committed, work)
+        if events:
+            self.wake_outbox()
         return committed
 
     def _commit_now(self, upload: Upload, *, is_new: bool, durable: bool) -> Upload | None:

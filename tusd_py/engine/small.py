@@ -27,7 +27,7 @@ from typing import NamedTuple
 from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.engine.finish import asks, fall_back, finish
 from tusd_py.engine.services import Fsync, Services, to_the_end
-from tusd_py.hooks.events import BytesReceived, UploadCreated, UploadFinished
+from tusd_py.hooks.events import BytesReceived, Committed, Synced, UploadCreated, UploadFinished
 from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digest
@@ -253,11 +253,14 @@ def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
 
 
 async def _apart(services: Services, plan: _Plan, data: bytes) -> Upload:
-    after = await asyncio.to_thread(_put_apart, services, plan, data)
+    work = asyncio.to_thread(_put_apart, services, plan, data)
+    after = await (services.timed(Synced, work) if plan.sync else work)
     if not plan.is_new:
-        return await services.state.commit(after, durable=plan.durable)
+        commit = services.state.commit(after, durable=plan.durable)
+        return await services.timed(Committed, commit)
     try:
-        return await services.state.insert(after, durable=plan.durable)
+        insert = services.state.insert(after, durable=plan.durable)
+        return await services.timed(Committed, insert)
     except TusError:
         # The file was made here, under the lock, and no record knows it.
         await services.storage.remove(after)

@@ -17,6 +17,7 @@ from functools import partial
 from tusd_py.engine.finish import resume, settle
 from tusd_py.engine.services import Services
 from tusd_py.engine.terminate import bury, release
+from tusd_py.hooks.events import UploadRecovered
 from tusd_py.protocol.errors import StoredBytesLost, TusError, UploadLocked
 from tusd_py.protocol.upload import GONE, Phase, Upload
 
@@ -226,7 +227,9 @@ async def _those_that_are_busy(
 async def _finish(services: Services, upload_id: str) -> None:
     work = partial(resume, services, upload_id, waits=False)
     try:
-        await services.jobs.join(upload_id, work, within=None)
+        done = await services.jobs.join(upload_id, work, within=None)
+        if done.phase is Phase.COMPLETE:
+            services.observe(UploadRecovered(upload_id=upload_id))
     except UploadLocked:
         raise
     except StoredBytesLost:
@@ -253,6 +256,7 @@ async def _release_again(services: Services, upload_id: str) -> None:
             return
         try:
             await release(services, current)
+            services.observe(UploadRecovered(upload_id=upload_id))
         except UploadLocked:
             raise
         except TusError:

@@ -53,6 +53,39 @@ class RequestEnded(NamedTuple):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """A request was ended since a newer one wants the same upload."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendsSeen:
+    """How many uploads bytes come for now, but for small ones that are here at once."""
+
+    count: int
+
+
+class Synced(NamedTuple):
+    """Bytes were synced to the disk, with its thread's wait; of a small upload, written too."""
+
+    seconds: float
+
+
+class Committed(NamedTuple):
+    """A record was committed, with its thread's wait; not by the event loop, which is quick."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRecovered:
+    """An upload was finished, or removed, whose end an earlier process or attempt had begun."""
+
+    upload_id: str
+
+
 TUSD_HOOKS = (
     "pre-create",
     "post-create",
@@ -101,6 +134,11 @@ Observed = (
     | RequestEnded
     | HookCalled
     | OutboxSeen
+    | HandedOver
+    | AppendsSeen
+    | Synced
+    | Committed
+    | UploadRecovered
 )
 Observer = Callable[[Observed], None]
 """Called on the event loop; must be quick and must not raise."""

@@ -26,7 +26,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BACKLOG = 2048
 
@@ -82,6 +81,18 @@ class Uploads(Protocol):
         ...
 
 
+class App(Protocol):
+    """What is served."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        ...
+
+    def see_connections(self, count: int) -> None:
+        """Told once a second how many there are."""
+        ...
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with signals that are ours: it would end with 143, and interrupt no body."""
 
@@ -92,7 +103,7 @@ class _Server(uvicorn.Server):
 
 
 async def run(
-    uploads: Uploads, app: ASGIApp, server: ServerSettings, announce: Callable[[str], None]
+    uploads: Uploads, app: App, server: ServerSettings, announce: Callable[[str], None]
 ) -> None:
     """Serves until SIGTERM or SIGINT.
 
@@ -115,7 +126,7 @@ async def run(
 
 
 async def run_worker(
-    uploads: Uploads, app: ASGIApp, server: ServerSettings, listening: socket.socket, parent: Parent
+    uploads: Uploads, app: App, server: ServerSettings, listening: socket.socket, parent: Parent
 ) -> None:
     """As `run`, in one of several processes that share a socket; until SIGTERM."""
     parent.attend()
@@ -124,12 +135,15 @@ async def run_worker(
 
 async def _serve(
     uploads: Uploads,
-    app: ASGIApp,
+    app: App,
     server: ServerSettings,
     listening: socket.socket,
     signals: Sequence[signal.Signals],
     on_ready: Callable[[], None],
 ) -> None:
+    async def look() -> None:
+        app.see_connections(len(uvicorn_server.server_state.connections))
+
     await uploads.start()
     config = uvicorn.Config(
         app,
@@ -142,6 +156,8 @@ async def _serve(
         proxy_headers=False,
         # A client that was told to stop is given two seconds to read it; see asgi/responding.py.
         timeout_graceful_shutdown=max(1, int(server.shutdown_timeout * 3 / 4)),
+        callback_notify=look,
+        timeout_notify=1,
     )
     uvicorn_server = _Server(config)
     ends_at = _end_on_signals(uploads, uvicorn_server, server.shutdown_timeout, signals)

@@ -53,10 +53,15 @@ class Parent:
 
     Args:
         connection: The worker's end of it.
+        place: See below.
+
+    Attributes:
+        place: Which of the workers this is, from 0 on; that of one that has ended is taken again.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, place: int) -> None:
         self._connection = connection
+        self.place = place
 
     def attend(self) -> None:
         """Answers from the event loop that runs, and ends this process when the parent is gone."""
@@ -95,6 +100,7 @@ class Parent:
 class _Worker:
     process: BaseProcess
     connection: socket.socket
+    place: int
     started_at: float
     is_ready: bool = False
     unanswered: int = 0
@@ -171,17 +177,20 @@ class Supervisor:
         theirs.setblocking(False)
         inherited = [self._woken, self._waker, ours]
         inherited += [worker.connection for worker in self._workers]
+        place = min(set(range(self._count)) - {worker.place for worker in self._workers})
         # A signal before the child has handlers of its own would come to the parent's.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             process = multiprocessing.get_context("fork").Process(
-                target=_run_worker, args=(self._work, theirs, inherited), name="tusd-py worker"
+                target=_run_worker,
+                args=(self._work, Parent(theirs, place), inherited),
+                name="tusd-py worker",
             )
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             theirs.close()
-        worker = _Worker(process=process, connection=ours, started_at=time.monotonic())
+        worker = _Worker(process=process, connection=ours, place=place, started_at=time.monotonic())
         self._workers.append(worker)
         logger.info("worker %d starts", process.pid)
 
@@ -295,7 +304,7 @@ def _ignore(number: int, frame: object) -> None:
 
 
 def _run_worker(
-    work: Callable[[Parent], None], connection: socket.socket, inherited: list[socket.socket]
+    work: Callable[[Parent], None], parent: Parent, inherited: list[socket.socket]
 ) -> None:
     """In the child: begins with what is its own, and with nothing of the parent's."""
     signal.set_wakeup_fd(-1)
@@ -305,7 +314,7 @@ def _run_worker(
     for one in inherited:
         one.close()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    work(Parent(connection))
+    work(parent)
 
 
 def _how(exitcode: int | None) -> str:

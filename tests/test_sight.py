@@ -1,0 +1,95 @@
+"""What operators see of real servers: numbers of all workers, and whether one is ready."""
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.interop.plain_http import TUS, create
+from tests.serving import Served, eventually, serving
+from tests.test_workers import hanging_patch
+
+Numbers = dict[str, float]
+
+
+def scrape(server: Served) -> Numbers:
+    """Numbers by name and labels, over a connection of its own."""
+    origin = "{0.scheme}://{0.netloc}".format(urlsplit(server.url))
+    text = httpx.get(f"{origin}/metrics", trust_env=False).text
+    return {
+        " ".join((sample.name, *(value for _, value in sorted(sample.labels.items())))): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def send_some(url: str, size: int) -> None:
+    """A client: an upload in two requests, a `HEAD`, an offset that is wrong, an end."""
+    with httpx.Client(headers=TUS, trust_env=False) as client:
+        created = client.post(url, headers={"Upload-Length": str(size)}).headers["Location"]
+        own = {"Content-Type": "application/offset+octet-stream"}
+        for offset, status in ((1, 409), (0, 204)):
+            headers = own | {"Upload-Offset": str(offset)}
+            assert client.patch(created, content=bytes(size), headers=headers).status_code == status
+        assert client.head(created).status_code == 200
+        if size % 2:
+            assert client.delete(created).status_code == 204
+
+
+def sent(sizes: list[int]) -> Numbers:
+    """What `send_some` comes to."""
+    odd = sum(size % 2 for size in sizes)
+    return {
+        "tusd_uploads_created": len(sizes),
+        "tusd_uploads_finished": len(sizes),
+        "tusd_uploads_terminated": odd,
+        "tusd_bytes_received": sum(sizes),
+        "tusd_requests_total POST": len(sizes),
+        "tusd_requests_total PATCH": 2 * len(sizes),
+        "tusd_requests_total HEAD": len(sizes),
+        "tusd_errors_total ERR_MISMATCHED_OFFSET 409": len(sizes),
+        "tusd_request_duration_seconds_count PATCH": 2 * len(sizes),
+        "tusd_request_duration_seconds_bucket +Inf HEAD": len(sizes),
+    }
+
+
+def test_numbers_of_four_workers_are_what_the_client_counted(tmp_path: Path) -> None:
+    """Whichever worker a scrape comes to, and with all that a worker counted before its death."""
+    with serving(tmp_path / "u", "--workers", "4") as server, ThreadPoolExecutor(4) as threads:
+        sizes = [100_000 + number for number in range(24)]
+        list(threads.map(lambda size: send_some(server.url, size), sizes))
+        expected = sent(sizes)
+
+        def agree() -> bool:
+            scraped = [scrape(server) for _ in range(6)]
+            return all(expected.items() <= numbers.items() for numbers in scraped)
+
+        eventually(f"not {expected} but {scrape(server)}", agree)
+        workers = psutil.Process(server.pid).children()
+        for worker in workers[:2]:
+            worker.kill()
+        psutil.wait_procs(workers[:2], timeout=10)
+        assert agree()
+        eventually(
+            "others take their places",
+            lambda: len(set(psutil.Process(server.pid).children()) - set(workers)) == 2,
+        )
+        list(threads.map(lambda size: send_some(server.url, size), sizes))
+        expected = sent(2 * sizes)
+        eventually(f"not {expected} but {scrape(server)}", agree)
+        with contextlib.ExitStack() as stack:
+            for _ in range(12):
+                url = create(server.url, 9)
+                stack.enter_context(contextlib.closing(hanging_patch(url, 0, b"hello", 9)))
+            eventually(
+                "each worker tells of its own, also where it took another's place",
+                lambda: scrape(server)["tusd_appends_open"] == 12,
+            )
+            eventually("so", lambda: scrape(server)["tusd_connections_open"] >= 12)
+        eventually("they have ended", lambda: scrape(server)["tusd_appends_open"] == 0)
