@@ -1,5 +1,6 @@
 """The implementations put together, where the command line does not show it."""
 
+import asyncio
 import json
 import logging
 import socket
@@ -107,6 +108,60 @@ async def test_pages_go_before_uploads_at_the_same_path(tmp_path: Path) -> None:
         await create(client, "/", 3)
         assert (await client.get("/healthz")).text == "ok\n"
         assert "tusd_uploads_created 1.0" in (await client.get("/up/metrics")).text
+
+
+async def test_ready_or_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a load balancer asks: another server takes the uploads meanwhile."""
+    monkeypatch.setattr("tusd_py.app._PROBE_EVERY", 0.0)
+    tus = build_app(Place(upload_dir=tmp_path), UploadSettings())
+    app = ServerApp(tus, "/", None)
+    async with browser(app) as client:
+
+        async def ask() -> tuple[int, str]:
+            answer = await client.get("/readyz")
+            await asyncio.sleep(0.01)  # what was found is forgotten
+            return answer.status_code, answer.text
+
+        assert await ask() == (503, "the server has not opened its uploads yet\n")
+        async with alive(app):
+            assert await ask() == (200, "ready\n")
+            with sqlite3.connect(tus.state.path, isolation_level=None) as other:
+                other.execute("BEGIN IMMEDIATE")
+                monkeypatch.setattr("tusd_py.app._PROBE_WITHIN", 0.1)
+                assert await ask() == (503, "no record could be written within 0.1 s\n")
+                other.execute("COMMIT")
+                monkeypatch.setattr("tusd_py.app._PROBE_WITHIN", 20.0)
+                assert await ask() == (200, "ready\n")
+                other.execute("DROP TABLE meta")
+            other.close()
+            status, text = await ask()
+            assert (status, "no such table" in text, text.count("\n")) == (503, True, 1)
+            tus.interrupt()
+            assert await ask() == (503, "the server ends\n")
+
+
+async def test_not_ready_where_the_disk_is_below_its_floor(tmp_path: Path) -> None:
+    app = ServerApp(
+        build_app(Place(upload_dir=tmp_path), UploadSettings(min_free_disk=1 << 60)), "/", None
+    )
+    async with alive(app), browser(app) as client:
+        answer = await client.get("/readyz")
+        assert (answer.status_code, "of its disk free" in answer.text) == (503, True)
+
+
+async def test_readiness_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    """Each look is a commit, and anybody may ask."""
+    tus = build_app(Place(upload_dir=tmp_path), UploadSettings())
+    app = ServerApp(tus, "/", None)
+    async with alive(app), browser(app) as client:
+        await client.get("/readyz")
+        with sqlite3.connect(tus.state.path) as other:
+            other.execute("DROP TABLE meta")
+        other.close()
+        for _ in range(5):
+            assert (await client.get("/readyz")).status_code == 200
+        tus._forget_probe()
+        assert (await client.get("/readyz")).status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ from tusd_py.storage.interface import Storage
 logger = logging.getLogger("tusd_py")
 
 _SWEEP_EVERY = 600.0
+_PROBE_WITHIN = 5.0
+_PROBE_EVERY = 1.0
 _SWEEPER = "sweeper!"
 """A lock that is no upload's: one process sweeps."""
 
@@ -173,6 +175,7 @@ class TusApp:
         self._routes = TusRoutes(self.services, self._settings.http)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
+        self._probing: asyncio.Task[str] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self.at_stop: list[Callable[[], Awaitable[None]]] = []
 
@@ -307,6 +310,34 @@ class TusApp:
         """Ends every append with what came so far, and takes no new one: the server is to end."""
         self.services.is_ending = True
         self.services.locks.interrupt_all(Reason.SHUTDOWN)
+
+    async def why_not_ready(self) -> str:
+        """Why uploads cannot be taken now, in one line for operators; empty if they can."""
+        if self.services.is_ending:
+            return "the server ends"
+        if not self._is_open:
+            return "the server has not opened its uploads yet"
+        if self._probing is None:
+            # Anybody may ask, as often as they like: what is found holds for all within a second.
+            self._probing = asyncio.create_task(self._probe())
+            asyncio.get_running_loop().call_later(_PROBE_EVERY, self._forget_probe)
+        return await asyncio.shield(self._probing)
+
+    def _forget_probe(self) -> None:
+        self._probing = None
+
+    async def _probe(self) -> str:
+        try:
+            self.services.check_room(1)
+            await asyncio.wait_for(self.state.probe(), _PROBE_WITHIN)
+        except TimeoutError:
+            return f"no record could be written within {_PROBE_WITHIN:g} s"
+        except TusError as error:
+            cause = error.__cause__
+            # Of an OSError without its path, which is nobody's business.
+            reason = getattr(cause, "strerror", None) or cause
+            return f"{error}: {reason}" if reason else str(error)
+        return ""
 
     async def sweep(self, *, dry_run: bool = False) -> SweepReport:
         """Removes what nobody will finish, as the server does by itself every ten minutes."""

@@ -17,7 +17,7 @@ import uvloop
 from tusd_py.app import Settings, TusApp
 from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
-from tusd_py.asgi.site import HEALTH_PATH, build_site
+from tusd_py.asgi.site import HEALTH_PATH, READY_PATH, build_site
 from tusd_py.asgi.ui import FILES_PATH, build_ui, find_page
 from tusd_py.auth.credentials import Credentials
 from tusd_py.auth.interface import Bearers
@@ -412,10 +412,10 @@ class ServerApp:
         shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
         self._tus = tus
         self._endpoint = with_slashes(base_path)
-        self._pages = (HEALTH_PATH, shown_at)
+        self._pages = (HEALTH_PATH, READY_PATH, shown_at)
         has_page = ui and _has_room_for_page(self._endpoint)
         page = build_ui(find_page(), self._endpoint) if has_page else []
-        self._site = build_site(metrics, shown_at, self._endpoint, page)
+        self._site = build_site(metrics, shown_at, self._endpoint, tus.why_not_ready, page)
         self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -440,6 +440,9 @@ async def test_no_route_and_no_verb_reaches_storage_without_authority(tmp_path: 
     async with running(tmp_path, authorize=nobody) as server:
         found = await scan(server, "0" * 32, PATHS)
         assert [each for each in found if each[3]] == []
+        # Whether there is room is nobody's upload.
+        ready = await scan(server, "0" * 32, ["/readyz"])
+        assert {name for *_, touched in ready for name in touched} == {"is_short"}
         assert verbs == {"create", "append", "query", "terminate", "download"}
         assert {status for _, _, status, _ in found} <= {200, 204, 400, 401, 404, 405, 412, 415}
 

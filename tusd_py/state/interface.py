@@ -58,6 +58,15 @@ class StateStore(Protocol):
         """Does what is due now and then: makes a reserve anew for when there is no room."""
         ...
 
+    async def probe(self) -> None:
+        """Commits something that means nothing: whether records can be written now.
+
+        Raises:
+            StorageFull: There is no room.
+            StorageFailed: It cannot be written for another reason, which is the cause.
+        """
+        ...
+
     async def instance(self) -> str | None:
         """The instance that the store is tied to now."""
         ...

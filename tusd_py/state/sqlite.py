@@ -95,6 +95,11 @@ class SqliteState:
         if self._ballast.is_out:
             await asyncio.to_thread(self._ballast.build)
 
+    async def probe(self) -> None:
+        """See `StateStore.probe`."""
+        query = "INSERT OR REPLACE INTO meta VALUES ('probe', hex(randomblob(8)))"
+        await self._write(lambda connection: connection.execute(query).close())
+
     async def instance(self) -> str | None:
         """See `StateStore.instance`."""
         return await self._meta("instance")
