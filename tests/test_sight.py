@@ -1,6 +1,10 @@
 """What operators see of real servers: numbers of all workers, and whether one is ready."""
 
 import contextlib
+import json
+import re
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,9 +13,14 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.interop.plain_http import TUS, create
+import tusd_py
+from tests.hooks.hook_server import Said, hook_server
+from tests.interop.plain_http import TUS, append, asked, create
 from tests.serving import Served, eventually, serving
 from tests.test_workers import hanging_patch
+
+DASHBOARD = Path(tusd_py.__file__).parent / "docs/grafana.json"
+HOOKS = ("--hooks-enabled-events", "", "--hooks-http-retry", "1")
 
 Numbers = dict[str, float]
 
@@ -93,3 +102,57 @@ def test_numbers_of_four_workers_are_what_the_client_counted(tmp_path: Path) -> 
             )
             eventually("so", lambda: scrape(server)["tusd_connections_open"] >= 12)
         eventually("they have ended", lambda: scrape(server)["tusd_appends_open"] == 0)
+
+
+def drawn() -> set[str]:
+    """The names of what the dashboard shows."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert len(queries) > 15
+    return {name for query in queries for name in re.findall(r"tusd_\w+", query)}
+
+
+def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None:
+    """A panel that stays empty would look like a server at rest; and each metric has its panel."""
+    uploads = tmp_path / "u"
+    moved: set[str] = set()
+
+    def look(*wanted: str) -> bool:
+        numbers = scrape(server)
+        moved.update(name.partition(" ")[0] for name, value in numbers.items() if value > 0)
+        return moved.issuperset(wanted)
+
+    with hook_server() as hooks:
+        flags = ("--hooks-http", hooks.url, *HOOKS)
+        server = Served(uploads, (*flags, "--expire-after", "1s"))
+        server.start()
+        gate = threading.Event()
+        hooks.answer = lambda each: Said(after=gate) if each.hook == "pre-finish" else Said()
+        unfinished = create(server.url, 9)
+        with contextlib.closing(hanging_patch(create(server.url, 5), 0, b"hello", 5)):
+            eventually("it is being finished", lambda: hooks.of("pre-finish"))
+            server.kill()
+        gate.set()
+    with hook_server() as hooks, serving(uploads, "--hooks-http", hooks.url, *HOOKS) as server:
+        hooks.answer = lambda each: Said(status=500 if each.hook == "post-finish" else 200)
+        eventually(
+            f"{unfinished} has expired",
+            lambda: look("tusd_uploads_recovered_total", "tusd_uploads_expired"),
+            within=30,
+        )
+        url = create(server.url, 9)
+        with contextlib.closing(hanging_patch(url, 0, b"hello", 9)):
+            eventually("it hangs", lambda: look("tusd_appends_open", "tusd_connections_open"))
+            assert append(url, 5, b"").status_code == 204
+        assert append(url, 5, b"more").status_code == 204
+        assert asked("HEAD", server.url + "unknown", TUS).status_code == 404
+        assert asked("DELETE", create(server.url, 9), TUS).status_code == 204
+        eventually("it waits to be told", lambda: look("tusd_outbox_lag_seconds"), within=30)
+        with sqlite3.connect(uploads / "state/tusd-py.sqlite3", timeout=30) as state:
+            # As after twenty attempts.
+            state.execute("UPDATE outbox SET dead = 1 WHERE upload_id = ?", (url.split("/")[-1],))
+        state.close()
+        eventually("it is given up", lambda: look("tusd_outbox_dead"), within=30)
+        shown = {name.partition(" ")[0] for name in scrape(server)}
+    assert drawn() - moved == set()
+    assert {re.sub("_(count|sum)$", "_bucket", name) for name in shown} == drawn()
