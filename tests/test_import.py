@@ -276,6 +276,7 @@ async def test_a_file_is_adopted_from_whatever_a_kill_has_left(
     assert settled.upload_offset == 5
 
 
+@pytest.mark.disk
 def test_to_another_file_system(theirs: Path, tmp_path: Path) -> None:
     """Copied then, and whole."""
     memory = Path("/dev/shm")

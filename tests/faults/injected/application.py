@@ -19,7 +19,7 @@ import uvicorn
 from tusd_py import DiskStorage, FinishedUpload, Settings, Timing, TusApp, UploadEvent
 from tusd_py.wire.http import HttpProtocol
 
-EXPIRES_AFTER = 0.15
+EXPIRES_AFTER = 1.0
 
 
 def build(directory: Path, fsync: str, what: str) -> fastapi.FastAPI:
