@@ -42,6 +42,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_LONGEST_LOGGED = 512
+"""Characters of a path; the log has to last as long as the disk does."""
+
 _METHODS = frozenset({"OPTIONS", "HEAD", "PATCH", "POST", "DELETE", "GET"})
 
 
@@ -418,6 +421,8 @@ _numbers = itertools.count()
 def _log(ended: RequestEnded, scope: Scope, request_id: str, upload_id: str) -> None:
     if not logger.isEnabledFor(logging.INFO):
         return
+    # What is no id is a part of the path, which stands there escaped and once.
+    named = upload_id if abnf.UPLOAD_ID.fullmatch(upload_id) else ""
     # As `logger.info`, which first looks through the stack for who called it.
     record = logger.makeRecord(
         logger.name,
@@ -425,12 +430,12 @@ def _log(ended: RequestEnded, scope: Scope, request_id: str, upload_id: str) -> 
         __file__,
         0,
         "%s %r %d %s",
-        (ended.method, scope["path"], ended.status, ended.code),
+        (ended.method, scope["path"][:_LONGEST_LOGGED], ended.status, ended.code),
         None,
         "_log",
         {
             "request_id": request_id,
-            "upload_id": upload_id,
+            "upload_id": named,
             "milliseconds": round(ended.seconds * 1000, 1),
         },
     )
