@@ -33,6 +33,7 @@ from tusd_py.wiring import (
     explain,
     opened,
     page_beside,
+    parse_networks,
     serve,
 )
 
@@ -393,8 +394,15 @@ def main() -> None:
 @_flag(
     "--behind-proxy",
     is_flag=True,
-    help="Take our public URL from Forwarded and X-Forwarded-*; only behind a proxy that sets "
-    "them.",
+    help="Take our public URL, and who the client is, from Forwarded and X-Forwarded-*; only "
+    "behind a proxy that sets them.",
+)
+@_flag(
+    "--trusted-proxies",
+    type=_Parsed("networks", parse_networks),
+    default=UploadSettings().trusted_proxies,
+    help="Addresses and networks of such proxies, separated by commas; those headers do not count "
+    "from others.",
 )
 @_flag(
     "--cors-allow-origin",

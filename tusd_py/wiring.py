@@ -34,6 +34,7 @@ from tusd_py.hooks.events import TUSD_HOOKS
 from tusd_py.hooks.tusd import Carrier, TusdHooks
 from tusd_py.metrics import Metrics
 from tusd_py.numbers import Board, Numbers
+from tusd_py.protocol.client import PRIVATE, Proxies
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import TusError
 from tusd_py.state.filesystem import NetworkFileSystem
@@ -177,6 +178,16 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
+def parse_networks(text: str) -> str:
+    """A list of addresses and networks, as it came.
+
+    Raises:
+        ValueError: It has something else.
+    """
+    Proxies(_listed(text))
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSettings:
     """What uploads are taken, and how requests are answered; see `TusApp` and its `Settings`."""
@@ -187,6 +198,7 @@ class UploadSettings:
     expire_after: float | None = 86_400.0
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
+    trusted_proxies: str = ",".join(PRIVATE)
     network_timeout: float = 60.0
     slowest_speed: float = 100.0
     acquire_lock_timeout: float = 20.0
@@ -219,6 +231,7 @@ class UploadSettings:
             http=HttpSettings(
                 cors=cors,
                 behind_proxy=self.behind_proxy,
+                trusted_proxies=_listed(self.trusted_proxies),
                 network_timeout=self.network_timeout,
                 slowest_speed=self.slowest_speed,
             ),

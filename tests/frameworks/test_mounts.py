@@ -175,6 +175,21 @@ async def test_location_behind_a_proxy_and_without_one(
     assert created.headers["Location"].rpartition("/")[0] + "/" == expected
 
 
+@pytest.mark.parametrize(
+    ("trusted", "base"),
+    [("127.0.0.0/8", "http://pub.test"), ("10.0.0.0/8", "http://files.test")],
+)
+async def test_only_a_trusted_proxy_is_believed(tmp_path: Path, trusted: str, base: str) -> None:
+    """Whoever reaches the server beside its proxy can send the same headers."""
+    app = in_fastapi(host(tmp_path, behind_proxy=True, trusted_proxies=(trusted,)))
+    headers = {"X-Forwarded-Host": "pub.test"}
+    async with alive(app), browser(app) as client:
+        created = await ask(
+            client, "POST", "/api/files", expect=201, headers=headers, Upload_Length="5"
+        )
+    assert created.headers["Location"].startswith(base + "/api/files/")
+
+
 async def test_finals_name_their_parts_as_the_proxy_does(tmp_path: Path) -> None:
     app = in_fastapi(host(tmp_path, behind_proxy=True))
     async with alive(app), browser(app) as client:

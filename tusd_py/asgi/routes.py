@@ -27,6 +27,7 @@ from tusd_py.engine.terminate import terminate
 from tusd_py.hooks.events import RequestEnded
 from tusd_py.hooks.interface import NO_REQUEST, Access, Authorize, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
+from tusd_py.protocol.client import Proxies
 from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
 from tusd_py.protocol.errors import Header, ServerShutdown, TusError, UploadLocked, UploadNotFound
 from tusd_py.protocol.forwarded import parse_origin
@@ -64,6 +65,8 @@ class HttpSettings:
     Attributes:
         cors: Which pages may call.
         behind_proxy: Whether the headers that a proxy sets are trusted.
+        trusted_proxies: From which addresses then; None for all, where something before the
+            application has put the client's address in its place already, as uvicorn does.
         network_timeout: Seconds without a byte of a body after which it ends.
         slowest_speed: Bytes per second, averaged over about half a minute, below which a body ends;
             0 for no limit.
@@ -71,6 +74,7 @@ class HttpSettings:
 
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     behind_proxy: bool = False
+    trusted_proxies: tuple[str, ...] | None = None
     network_timeout: float = 60.0
     slowest_speed: float = 100.0
 
@@ -86,6 +90,9 @@ class TusRoutes:
     def __init__(self, services: Services, settings: HttpSettings) -> None:
         self._services = services
         self._settings = settings
+        self._proxies: Proxies | None = None
+        if settings.behind_proxy:
+            self._proxies = Proxies(settings.trusted_proxies)
         self._under_way = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -310,7 +317,7 @@ class TusRoutes:
             request.headers,
             scope.get("scheme", "http"),
             host if port is None else f"{host}:{port}",
-            behind_proxy=self._settings.behind_proxy,
+            behind_proxy=self._proxies is not None and self._proxies.trusts(_peer(scope)),
         )
         return origin.url(request.base_path + upload_id)
 
@@ -388,6 +395,12 @@ def _upload_id(path: str, base_path: str) -> str | None:
         return None
     # What lies elsewhere has a slash in it, and so is no id.
     return path.removeprefix(base_path)
+
+
+def _peer(scope: Scope) -> str:
+    """The address at the other end of the connection, empty on a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _uri(scope: Scope) -> str:
