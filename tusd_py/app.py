@@ -79,6 +79,10 @@ class Settings:
         http: How requests are read and answered.
         timing: How long things may take.
         max_metadata: Characters of `Upload-Metadata`.
+        max_open_uploads: Uploads that wait for bytes at the same time, None for no limit. What
+            other processes do counts within ten seconds.
+        max_open_per_client: Likewise, of one principal, or of one address where nobody is asked;
+            that is on record with the upload then.
         min_free_disk: Bytes that stay free where the uploads lie, looked at once a second: what
             would leave less is refused with 507, and a body that comes to it ends there; 0 to take
             whatever fits.
@@ -90,6 +94,8 @@ class Settings:
     timing: Timing = field(default_factory=Timing)
     max_metadata: int = 16_384
     min_free_disk: int = 64 << 20
+    max_open_uploads: int | None = 100_000
+    max_open_per_client: int | None = None
 
 
 class TusApp:
@@ -166,6 +172,8 @@ class TusApp:
                 max_metadata=self._settings.max_metadata,
                 expire_after=expire_after,
                 min_free_disk=self._settings.min_free_disk,
+                max_open_uploads=self._settings.max_open_uploads,
+                max_open_per_client=self._settings.max_open_per_client,
             ),
             fsync=Fsync(fsync),
             timing=self._settings.timing,
@@ -410,6 +418,7 @@ class TusApp:
             await asyncio.to_thread(self._host_locks.open)
             self._meet_neighbours()
             self.services.tells = await self.state.has_listener()
+            await self.services.count_open()
             self._is_open = True
         except BaseException:
             self._neighbours.close()

@@ -71,8 +71,15 @@ def _limit(text: str) -> int | None:
     return parse_size(text) or None  # 0 is tusd's word for no limit
 
 
+def _count(text: str) -> int | None:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError(f"{text!r} is not a number, such as 1000; 0 is for no limit")
+    return int(text) or None
+
+
 LIMIT = _Parsed("size", _limit, "none")
 SIZE = _Parsed("size", parse_size)
+COUNT = _Parsed("number", _count)
 DURATION = _Parsed("duration", parse_duration)
 EXPIRY = _Parsed("duration", parse_duration, "never")
 PATTERN = _Parsed("pattern", _pattern)
@@ -377,6 +384,18 @@ def main() -> None:
     default="64MiB",
     help="Room that stays free on the disk of the uploads, for everything else; 0 for none. "
     "A bucket has no floor.",
+)
+@_flag(
+    "--max-open-uploads",
+    type=COUNT,
+    default="100000",
+    help="Unfinished uploads at the same time; 0 for no limit.",
+)
+@_flag(
+    "--max-open-uploads-per-client",
+    type=COUNT,
+    default="2000",
+    help="Likewise, of whoever an upload belongs to, or of one address where nobody is asked.",
 )
 @_flag(
     "--expire-after",

@@ -21,12 +21,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tusd_py.hooks.events import (
+    LIMITS,
     TUSD_HOOKS,
     AppendsSeen,
     BytesReceived,
     Committed,
     HandedOver,
     HookCalled,
+    LimitReached,
     Observed,
     OutboxSeen,
     RequestEnded,
@@ -78,6 +80,7 @@ class Metrics(Collector):
         self._requests: dict[str, int] = {}
         self._errors: dict[tuple[int, str], int] = {}
         # An alert on a rate needs the zero before the first one.
+        self._refused = {limit: numbers.find("refused", limit) for limit in LIMITS}
         self._hooks = {hook: numbers.find("hooks", hook, count=2) for hook in TUSD_HOOKS}
         self._outbox = numbers.find(*_OUTBOX, count=4)
         counted = [numbers.find(title) for _, title, _ in _COUNTED]
@@ -119,10 +122,13 @@ class Metrics(Collector):
                 self._observe_rare(event)
 
     def _observe_rare(
-        self, event: HookCalled | OutboxSeen | UploadBuried | HandedOver | UploadRecovered
+        self,
+        event: LimitReached | HookCalled | OutboxSeen | UploadBuried | HandedOver | UploadRecovered,
     ) -> None:
         values = self._values
         match event:
+            case LimitReached():
+                values[self._refused[event.limit]] += 1
             case HookCalled():
                 first = self._hooks[event.hook]
                 values[first] += 1
@@ -178,7 +184,12 @@ class Metrics(Collector):
                 seconds.add_metric(name[1:], _buckets(_REQUEST_BUCKETS, values), values[-1])
             elif name[0] == "errors":
                 errors.add_metric(name[1:], values[0])
-        yield from (requests, errors, seconds)
+        refused = CounterMetricFamily(
+            "tusd_refused", "What a limit refused, by limit.", labels=["limit"]
+        )
+        for limit in LIMITS:
+            refused.add_metric([limit], totals["refused", limit][0])
+        yield from (requests, errors, seconds, refused)
         yield from _collect_hooks(totals)
         yield from _collect_outbox(max((row[_OUTBOX] for row in rows if _OUTBOX in row), key=_at))
         for family, title, says in _COUNTED:

@@ -195,6 +195,8 @@ class UploadSettings:
     base_path: str = "/files/"
     max_size: int | None = None
     min_free_disk: int = 64 << 20
+    max_open_uploads: int | None = 100_000
+    max_open_uploads_per_client: int | None = 2_000
     expire_after: float | None = 86_400.0
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
@@ -237,6 +239,8 @@ class UploadSettings:
             ),
             timing=Timing(acquire_lock=self.acquire_lock_timeout),
             min_free_disk=self.min_free_disk,
+            max_open_uploads=self.max_open_uploads,
+            max_open_per_client=self.max_open_uploads_per_client,
         )
 
 

@@ -117,7 +117,9 @@ def _needs(tool: str) -> None:
 def _own(*flags: str) -> Callable[[Path, int, Path], list[str]]:
     def command(_: Path, port: int, uploads: Path) -> list[str]:
         serve = [sys.executable, "-m", "tusd_py", "serve", "--port", str(port)]
-        return [*serve, "--upload-dir", str(uploads), "--network-timeout", _PATIENT, *flags]
+        serve += ["--upload-dir", str(uploads), "--network-timeout", _PATIENT]
+        # All clients have one address here.
+        return [*serve, "--max-open-uploads-per-client", "0", *flags]
 
     return command
 

@@ -137,6 +137,7 @@ EVERYTHING = Upload(
     released=True,
     reply=Reply(status=422, headers={"X-Reason": "a virus"}, body="no"),
     principal="alice",
+    client="198.51.100.7",
 )
 
 
@@ -256,6 +257,24 @@ class TestDelete:
         changed = await state.commit(UPLOAD)
         await state.delete(UPLOAD)
         assert await state.load("a") == changed
+
+
+async def test_open_uploads_are_counted_by_client(state: StateStore) -> None:
+    """Whatever is not waiting for bytes any more is nobody's burden."""
+    waits = UPLOAD._replace(
+        phase=Phase.RECEIVING, concat=None, expires_at=NOW + 1, client="1.1.1.1"
+    )
+    await insert_all(
+        state,
+        *(waits._replace(id=phase.value, phase=phase) for phase in Phase),
+        waits._replace(id="never expires", expires_at=None),
+        waits._replace(id="is over", expires_at=NOW),
+        waits._replace(id="a part", concat=Partial()),
+        waits._replace(id="whole part", concat=Partial(), phase=Phase.COMPLETE),
+        waits._replace(id="by name", principal="alice"),
+        waits._replace(id="nobody's", client=None),
+    )
+    assert await state.count_open(NOW) == {"1.1.1.1": 3, "alice": 1, "": 1}
 
 
 FIRST = (float("-inf"), "")

@@ -47,6 +47,8 @@ ALL: list[TusError] = [
     errors.UploadStopped(400, ""),
     errors.TerminationRejected(400, ""),
     errors.UploadExists("a"),
+    errors.TooManyUploads(5),
+    errors.TooManyUploadsInAll(5),
     errors.ReadTimeout(),
     errors.ServerShutdown(),
     errors.StorageFull(),

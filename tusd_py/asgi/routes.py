@@ -24,12 +24,18 @@ from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
-from tusd_py.hooks.events import RequestEnded
+from tusd_py.hooks.events import LimitReached, RequestEnded
 from tusd_py.hooks.interface import NO_REQUEST, Access, Authorize, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
-from tusd_py.protocol.client import Proxies
+from tusd_py.protocol.client import Proxies, network_of
 from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_preflight_headers
-from tusd_py.protocol.errors import Header, ServerShutdown, TusError, UploadLocked, UploadNotFound
+from tusd_py.protocol.errors import (
+    Header,
+    ServerShutdown,
+    TusError,
+    UploadLocked,
+    UploadNotFound,
+)
 from tusd_py.protocol.forwarded import parse_origin
 from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
@@ -155,7 +161,7 @@ class TusRoutes:
             if isinstance(command, commands.Append):
                 upload = append_now(services, command, data)
             elif isinstance(command, commands.Create):
-                upload = create_at_once(services, command, data)
+                upload = create_at_once(services, self._with_client(command, scope, headers), data)
             else:
                 return None
         except TusError:
@@ -192,6 +198,8 @@ class TusRoutes:
             await self._serve(scope, request, method, body, exchange)
         except TusError as error:
             code = error.code
+            if error.limit:
+                self._services.observe(LimitReached(limit=error.limit))
             if method == "PATCH" and upload_id is not None:
                 exchange.extra += await self._expires(upload_id, exchange.grant)
             await exchange.refuse(error, is_head=method == "HEAD")
@@ -266,6 +274,8 @@ class TusRoutes:
             exchange.grant = await _ask(authorize, access)
             command = _granted(command, exchange.grant)
             confirm = partial(_ask, authorize, access)
+        if isinstance(command, commands.Create):
+            command = self._with_client(command, scope, request.headers)
         if self._services.recalls:
             await look_up(self._services, command)
         if isinstance(command, commands.Download):
@@ -310,6 +320,19 @@ class TusRoutes:
         if command.grant is not None and command.grant.query_for is not None:
             location += "?" + command.grant.query_for(upload.id)
         return tus1.build_created(upload, location, *replies)
+
+    def _with_client(
+        self, command: commands.Create, scope: Scope, headers: Headers
+    ) -> commands.Create:
+        """The command with its client's address, if that is to be on record."""
+        if self._services.limits.max_open_per_client is None:
+            return command
+        return command._replace(client=self._client(scope, headers))
+
+    def _client(self, scope: Scope, headers: Headers) -> str:
+        """The client's address, or its network."""
+        peer = _peer(scope)
+        return network_of(peer) if self._proxies is None else self._proxies.client(headers, peer)
 
     def _location(self, scope: Scope, request: Request, upload_id: str) -> str:
         host, port = scope.get("server") or ("localhost", None)

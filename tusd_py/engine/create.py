@@ -12,7 +12,6 @@ from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.engine.small import Memory, append_small, create_now
 from tusd_py.engine.telling import has_come_to
 from tusd_py.engine.terminate import bury
-from tusd_py.hooks.events import UploadCreated
 from tusd_py.hooks.interface import Changes, NewUpload, RequestInfo
 from tusd_py.protocol import abnf, decide
 from tusd_py.protocol.commands import Append, Create
@@ -57,8 +56,9 @@ async def create(
         The record, as far as the bytes that came along brought it.
 
     Raises:
-        TusError: See `decide.create`, `decide.check_part`, `Services.check_room` and `append`;
-            `UploadExists`, and whatever the application refuses with. There is no upload then.
+        TusError: See `decide.create`, `decide.check_part`, `Services.check_room`,
+            `OpenUploads.check` and `append`; `UploadExists`, and whatever the application refuses
+            with. There is no upload then.
     """
     upload = _decided(services, command)
     if not _asks(services) and not upload.is_final:
@@ -99,6 +99,7 @@ def _decided(services: Services, command: Create) -> Upload:
     upload = decide.create(command, secrets.token_hex(16), services.limits, services.clock())
     content = command.content.length if command.content is not None else None
     services.check_room(upload.upload_length or content or 0)
+    services.open_uploads.check(upload.made_by, services.limits)
     return upload
 
 
@@ -162,12 +163,12 @@ async def _insert(services: Services, upload: Upload, request: RequestInfo) -> U
         services.wake_outbox()
     else:
         upload = await services.insert(upload)
+    services.note_created(upload)
     try:
         await services.storage.note(upload)
     except TusError:
         await _withdraw(services, upload.id, request)
         raise
-    services.observe(UploadCreated(upload_id=upload.id))
     return upload
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.telling import describe_finished, has_come_to
-from tusd_py.hooks.events import Synced, UploadFinished
+from tusd_py.hooks.events import Synced
 from tusd_py.hooks.interface import NO_REQUEST, HookUnanswered, RequestInfo
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
@@ -119,7 +119,7 @@ async def finish(services: Services, upload: Upload, request: RequestInfo = NO_R
         logger.warning("upload %s is complete, which was not noted", done.id, exc_info=True)
     events = has_come_to(services, done, Phase.COMPLETE, request)
     done = await services.publish(done, durable=durable, events=events)
-    services.observe(UploadFinished(upload_id=done.id))
+    services.note_finished(done)
     if done.is_partial:
         for final_id in await services.state.finals_waiting_for(done.id):
             services.jobs.wake(final_id, partial(resume, services, final_id))
@@ -157,6 +157,7 @@ async def _fail(services: Services, upload: Upload, refusal: Rejected) -> None:
     until = services.clock() + services.timing.remember_gone
     # The refusal is on record before the bytes go, so that a crash between asks nobody again.
     await services.publish(failed(upload, reply, until), durable=True)
+    services.open_uploads.closed(upload)
     await services.storage.remove(upload)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from tusd_py.body import Reason
 from tusd_py.engine.finish import fall_back
 from tusd_py.engine.live import Live
+from tusd_py.engine.open_uploads import COUNT_EVERY
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.engine.telling import describe_progress
 from tusd_py.hooks.events import Synced
@@ -41,7 +42,7 @@ async def keep(services: Services) -> None:
 
 async def tick(services: Services) -> None:
     """One round: appends under way are published, those that ended are synced, when due; what
-    would write to the last of the disk is ended.
+    would write to the last of the disk is ended; what is open is counted.
     """
     _end_for_want_of_room(services)
     await services.state.tend()
@@ -67,6 +68,8 @@ async def tick(services: Services) -> None:
             logger.error("an append could not be published; it is tried again", exc_info=outcome)
     waiting = [key for key, since in services.unsynced.items() if since + interval <= now]
     await sync_ended(services, waiting)
+    if services.open_uploads.counted_at + COUNT_EVERY <= now:
+        await services.count_open()
 
 
 def _end_for_want_of_room(services: Services) -> None:

@@ -13,8 +13,16 @@ from typing import Any, TypeVar
 import anyio
 
 from tusd_py.engine.live import Live
+from tusd_py.engine.open_uploads import OpenUploads
 from tusd_py.engine.room import Room
-from tusd_py.hooks.events import Committed, Observed, OutboxEvent, Synced
+from tusd_py.hooks.events import (
+    Committed,
+    Observed,
+    OutboxEvent,
+    Synced,
+    UploadCreated,
+    UploadFinished,
+)
 from tusd_py.hooks.interface import Hooks
 from tusd_py.locks.interface import Locks
 from tusd_py.protocol.decide import Limits
@@ -209,6 +217,7 @@ class Services:
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
         pace: How quick the disk is with small files.
         room: What is free of the disk.
+        open_uploads: How many uploads are open.
         is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
         recalls: Whether storage may know of uploads that have no record, since those were lost.
@@ -229,6 +238,7 @@ class Services:
     unsynced: dict[str, float] = field(default_factory=dict)
     finishing: dict[str, bool] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
+    open_uploads: OpenUploads = field(default_factory=OpenUploads)
     is_ending: bool = False
     tells: bool = False
     recalls: bool = False
@@ -265,6 +275,21 @@ class Services:
             self.limits.check_room(needed, self.room.free())
         if self.state.is_short:
             raise StorageFull
+
+    def note_created(self, upload: Upload) -> None:
+        """Counts a new upload, and tells the observers."""
+        self.open_uploads.opened(upload)
+        self.observe(UploadCreated(upload_id=upload.id))
+
+    def note_finished(self, upload: Upload) -> None:
+        """Counts it as one less that is open, and tells the observers."""
+        self.open_uploads.closed(upload)
+        self.observe(UploadFinished(upload_id=upload.id))
+
+    async def count_open(self) -> None:
+        """Counts the open uploads anew."""
+        now = self.clock()
+        self.open_uploads.counted(await self.state.count_open(now), now)
 
     def note_unsynced(self, upload: Upload) -> None:
         """Lets the keeper sync what an append that has ended left unsynced."""

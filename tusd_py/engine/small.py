@@ -27,7 +27,7 @@ from typing import NamedTuple
 from tusd_py.body import EndedBy, File, Reason, Received
 from tusd_py.engine.finish import asks, fall_back, finish
 from tusd_py.engine.services import Fsync, Services, to_the_end
-from tusd_py.hooks.events import BytesReceived, Committed, Synced, UploadCreated, UploadFinished
+from tusd_py.hooks.events import BytesReceived, Committed, Synced
 from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digest
@@ -110,7 +110,7 @@ def create_now(
     # Without a file there is none that a sweeper could meet before its record, so no lock either.
     new = services.insert_now(upload) if command is None else _now(services, command, data, upload)
     if new is not None:
-        services.observe(UploadCreated(upload_id=new.id))
+        services.note_created(new)
     return new
 
 
@@ -165,7 +165,7 @@ async def append_small(
                     await to_the_end(fall_back(services, plan.before), lambda: None)
                 raise
             if new is not None:
-                services.observe(UploadCreated(upload_id=after.id))
+                services.note_created(after)
             _noted(services, after, len(data))
             if after.phase is Phase.FINISHING:
                 return await to_the_end(finish(services, after, request), lambda: None)
@@ -298,5 +298,5 @@ def _noted(services: Services, after: Upload, count: int) -> Upload:
     services.observe(BytesReceived(upload_id=after.id, count=count))
     services.note_unsynced(after)
     if after.phase is Phase.COMPLETE:
-        services.observe(UploadFinished(upload_id=after.id))
+        services.note_finished(after)
     return after

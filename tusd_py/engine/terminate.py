@@ -86,6 +86,8 @@ async def bury(
         unless_referred=unless_referred,
     )
     services.wake_outbox()
+    if upload.is_unfinished:
+        services.open_uploads.closed(upload)
     services.observe(UploadBuried(upload_id=upload.id, phase=phase))
     return await release(services, tombstone)
 

@@ -53,6 +53,17 @@ class RequestEnded(NamedTuple):
     seconds: float
 
 
+LIMITS = ("open-uploads", "open-uploads-per-client")
+"""What a client can be refused by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitReached:
+    """A client was refused by one of `LIMITS`."""
+
+    limit: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver:
     """A request was ended since a newer one wants the same upload."""
@@ -132,6 +143,7 @@ Observed = (
     | UploadFinished
     | UploadBuried
     | RequestEnded
+    | LimitReached
     | HookCalled
     | OutboxSeen
     | HandedOver

@@ -71,6 +71,7 @@ class Create(NamedTuple):
         concat: Whether it is a part, or made of parts.
         part_ids: For a final upload: its parts in order.
         content: Data that comes at once (Creation With Upload).
+        client: The address that it comes from, see `protocol.client`; empty if it is no matter.
     """
 
     upload_length: int | None
@@ -79,6 +80,7 @@ class Create(NamedTuple):
     part_ids: tuple[str, ...] = ()
     content: Content | None = None
     grant: Grant | None = None
+    client: str = ""
 
 
 class Append(NamedTuple):

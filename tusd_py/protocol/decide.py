@@ -14,6 +14,8 @@ from tusd_py.protocol.errors import (
     LengthExceeded,
     OffsetMismatch,
     Rejected,
+    TooManyUploads,
+    TooManyUploadsInAll,
     UploadGone,
     UploadNotFinished,
     UploadNotFound,
@@ -32,12 +34,16 @@ class Limits:
         max_metadata: Characters of `Upload-Metadata`.
         expire_after: Seconds without an append after which an unfinished upload expires, or None.
         min_free_disk: Bytes that stay free where the uploads lie; 0 to take whatever fits.
+        max_open_uploads: Uploads that wait for bytes, or None for no limit.
+        max_open_per_client: Likewise, of one client.
     """
 
     max_size: int | None = None
     max_metadata: int = 16_384
     expire_after: float | None = 86_400.0
     min_free_disk: int = 64 << 20
+    max_open_uploads: int | None = None
+    max_open_per_client: int | None = None
 
     def narrowed(self, grant: Grant | None) -> "Limits":
         """These, and what the grant of whoever asks allows."""
@@ -58,6 +64,17 @@ class Limits:
         """
         if size is not None and self.max_size is not None and size > self.max_size:
             raise UploadTooLarge(size, self.max_size)
+
+    def check_open(self, of_client: int, in_all: int) -> None:
+        """Whether there may be one more upload where so many are open.
+
+        Raises:
+            TooManyUploads: There may not.
+        """
+        if self.max_open_per_client is not None and of_client >= self.max_open_per_client:
+            raise TooManyUploads(self.max_open_per_client)
+        if self.max_open_uploads is not None and in_all >= self.max_open_uploads:
+            raise TooManyUploadsInAll(self.max_open_uploads)
 
     def check_room(self, needed: int, free: int) -> None:
         """Whether `needed` more bytes may be stored where there are `free` ones.
@@ -127,6 +144,7 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
         )
     if command.content is not None:
         _check_reach(0, command.content.length, command.upload_length, limits)
+    principal = None if command.grant is None else command.grant.principal or None
     return Upload(
         id=upload_id,
         created_at=now,
@@ -138,7 +156,8 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
         # "Such an upload is immediately complete after its creation" (Creation, POST).
         phase=Phase.FINISHING if command.upload_length == 0 else Phase.RECEIVING,
         tail=Tail.SEALED if command.part_ids else Tail.OPEN,
-        principal=None if command.grant is None else command.grant.principal or None,
+        principal=principal,
+        client=None if principal else command.client or None,
     )
 
 

@@ -30,6 +30,8 @@
         UploadStopped                 any  ERR_UPLOAD_STOPPED
         TerminationRejected           any  ERR_UPLOAD_TERMINATION_REJECTED
       UploadExists                    409  ERR_UPLOAD_EXISTS
+      TooManyUploads                  429  ERR_TOO_MANY_UPLOADS
+        TooManyUploadsInAll           503  ERR_TOO_MANY_UPLOADS
       ReadTimeout                     503  ERR_READ_TIMEOUT
       ServerShutdown                  503  ERR_SERVER_SHUTDOWN
       StorageFull                     507  ERR_STORAGE_FULL
@@ -56,11 +58,13 @@ class TusError(Exception):
         code: Stable over releases, for programs.
         status: The HTTP status.
         section: Where the specification says so; empty where it is silent.
+        limit: The name of the limit that refused it, for metrics; empty for none.
     """
 
     code: ClassVar[str]
     status: int
     section: ClassVar[str] = ""
+    limit: ClassVar[str] = ""
 
     @property
     def headers(self) -> tuple[Header, ...]:
@@ -398,6 +402,40 @@ class UploadExists(TusError):
 
     def __str__(self) -> str:
         return f"there is an upload {self.upload_id!r} already"
+
+
+class TooManyUploads(TusError):
+    """A client has as many unfinished uploads as it may have."""
+
+    code, status, section = "ERR_TOO_MANY_UPLOADS", 429, ""
+    limit = "open-uploads-per-client"
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+
+    def __str__(self) -> str:
+        return (
+            f"you have {self.most} unfinished uploads, which is the most there may be for one "
+            "client; finish or terminate one, and try again"
+        )
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds."""
+        return (("Retry-After", "60"),)
+
+
+class TooManyUploadsInAll(TooManyUploads):
+    """All clients together have. 503 and not 429: it is not for this client to mend."""
+
+    status = 503
+    limit = "open-uploads"
+
+    def __str__(self) -> str:
+        return (
+            f"the server has {self.most} unfinished uploads, and takes no more until one of them "
+            "is finished or expires; try again later"
+        )
 
 
 class ReadTimeout(TusError):

@@ -80,6 +80,8 @@ class Upload(NamedTuple):
         released: Whether storage has let go of the bytes of a tombstone.
         reply: What the application said at the finish.
         principal: Whose it is, None where nobody was asked; see `grant`.
+        client: The address that it was made from, where a limit holds for each and there is no
+            principal; None otherwise.
     """
 
     id: str
@@ -101,12 +103,18 @@ class Upload(NamedTuple):
     released: bool = False
     reply: Reply | None = None
     principal: str | None = None
+    client: str | None = None
 
     @property
     def metadata(self) -> dict[str, bytes]:
         """The decoded metadata, as the application left it."""
         header = self.changed_metadata
         return parse_upload_metadata((self.upload_metadata if header is None else header) or "")
+
+    @property
+    def made_by(self) -> str:
+        """Whom it counts for; empty for nobody in particular."""
+        return self.principal or self.client or ""
 
     @property
     def is_partial(self) -> bool:

@@ -206,6 +206,10 @@ class StateStore(Protocol):
         """Records by id, behind `after`."""
         ...
 
+    async def count_open(self, now: float) -> dict[str, int]:
+        """How many uploads wait for bytes and have not expired, by `Upload.made_by`."""
+        ...
+
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """The oldest event of each upload that has one to deliver now, in order."""
         ...

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MIGRATIONS: tuple[str, ...] = tuple(
     Path(__file__).with_name(f"{step}.sql").read_text("utf-8")
-    for step in ("schema", "principal", "outbox_details")
+    for step in ("schema", "principal", "outbox_details", "client")
 )
 """Step n takes a database from version n to n + 1."""
 
@@ -266,6 +266,17 @@ class SqliteState:
     async def page(self, after: str, limit: int) -> list[Upload]:
         """See `StateStore.page`."""
         return await self._uploads(f"{SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+
+    async def count_open(self, now: float) -> dict[str, int]:
+        """See `StateStore.count_open`."""
+        # By the index of what can expire: it does not have the many that are finished.
+        query = (
+            "SELECT COALESCE(principal, client, ''), COUNT(*) "
+            "FROM uploads INDEXED BY uploads_by_expiry "
+            "WHERE (phase NOT IN ('complete', 'finishing') OR concat = 'partial') "
+            "AND phase = 'receiving' AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1"
+        )
+        return await self._read(lambda connection: dict(connection.execute(query, (now,))))
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """See `StateStore.due_events`."""

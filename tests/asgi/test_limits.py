@@ -1,0 +1,189 @@
+"""What one client may take of the server: enough for anybody honest, and no more."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.asgi import raw
+from tests.asgi.in_process import BASE, Running, path_of, running
+from tests.asgi.test_at_once import HERE, NEW, at_once
+from tests.serving import serving
+from tusd_py.app import Settings
+from tusd_py.asgi.routes import HttpSettings
+from tusd_py.engine.keeper import tick
+from tusd_py.engine.open_uploads import COUNT_EVERY
+from tusd_py.hooks.events import LimitReached, Observed
+from tusd_py.hooks.interface import Access, FinishedUpload
+from tusd_py.protocol.errors import Rejected
+
+pytestmark = pytest.mark.anyio
+
+PROXIED = HttpSettings(behind_proxy=True)
+HELLO = b"hello world"
+
+Limited = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Limited:
+    """Two uploads may be open for a client, and three in all."""
+    settings = Settings(
+        base_path=BASE, http=PROXIED, max_open_per_client=2, max_open_uploads=3, min_free_disk=0
+    )
+    return partial(running, tmp_path, settings=settings, fsync="never")
+
+
+def refused(server: Running) -> list[str]:
+    """The names of the limits that refuse something from now on."""
+    limits: list[str] = []
+
+    def note(event: Observed) -> None:
+        if isinstance(event, LimitReached):
+            limits.append(event.limit)
+
+    server.tus.add_observer(note)
+    return limits
+
+
+async def create(server: Running, address: str, **headers: str) -> httpx.Response:
+    return await server.post(Upload_Length="11", X_Forwarded_For=address, **headers)
+
+
+async def fill(server: Running, address: str) -> list[str]:
+    """The paths of as many uploads as a client may have open."""
+    answers = [await create(server, address) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    return list(map(path_of, answers))
+
+
+class TestOpenUploads:
+    async def test_one_more_than_a_client_may_have_is_429(self, limited: Limited) -> None:
+        async with limited() as server:
+            limits = refused(server)
+            here = await fill(server, "198.51.100.1")
+            answer = await create(server, "198.51.100.1")
+            assert answer.status_code == 429
+            assert answer.headers["Retry-After"] == "60"
+            assert answer.text.startswith("ERR_TOO_MANY_UPLOADS: you have 2 unfinished uploads")
+            assert limits == ["open-uploads-per-client"]
+            assert len(await server.records()) == 2
+            # What is begun goes on, and is never told so by a HEAD: tus-js-client begins anew then.
+            assert await server.offset(here[0]) == 0
+            assert (await server.patch(here[0], 0, HELLO[:5])).status_code == 204
+            assert (await create(server, "198.51.100.2")).status_code == 201
+
+    async def test_one_more_than_all_may_have_is_503(self, limited: Limited) -> None:
+        """It is not for the client to mend, and it tries again by itself."""
+        async with limited() as server:
+            limits = refused(server)
+            await fill(server, "198.51.100.1")
+            assert (await create(server, "198.51.100.2")).status_code == 201
+            answer = await create(server, "198.51.100.2")
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "60"
+            assert answer.text.startswith("ERR_TOO_MANY_UPLOADS: the server has 3 unfinished")
+            assert limits == ["open-uploads"]
+
+    @pytest.mark.parametrize("quick", [True, False])
+    @pytest.mark.parametrize("way", ["finished", "terminated", "expired", "refused"])
+    async def test_whatever_ends_makes_room(self, limited: Limited, way: str, quick: bool) -> None:
+        async def on_finish(upload: FinishedUpload) -> None:
+            raise Rejected(422, "no")
+
+        hooks = {"on_finish": on_finish} if way == "refused" else {}
+        async with limited(**hooks, expire_after=3600) as server:
+            server.takes_disk_for(quick=quick)
+            first, _ = await fill(server, "198.51.100.1")
+            if way == "terminated":
+                await server.delete(first)
+            elif way == "expired":
+                server.clock.now += 3601
+                await server.tus.sweep()
+            else:
+                await server.patch(first, 0, HELLO)
+            left = 2 if way == "expired" else 1
+            statuses = [(await create(server, "198.51.100.1")).status_code for _ in range(3)]
+            assert statuses == [201] * left + [429] * (3 - left)
+
+    async def test_what_comes_whole_is_never_open(self, limited: Limited) -> None:
+        async with limited() as server:
+            for _ in range(5):
+                answer = await server.post(
+                    HELLO, Upload_Length="11", X_Forwarded_For="198.51.100.1"
+                )
+                assert answer.status_code == 201
+
+    async def test_a_principal_is_one_client_from_wherever(self, limited: Limited) -> None:
+        """And all who share an address are not."""
+
+        async def authorize(access: Access) -> str:
+            return access.request.headers["x-user"]
+
+        async with limited(authorize=authorize) as server:
+            for number in range(2):
+                answer = await create(server, f"198.51.100.{number}", X_User="alice")
+                assert answer.status_code == 201
+            assert (await create(server, "198.51.100.9", X_User="alice")).status_code == 429
+            assert (await create(server, "198.51.100.0", X_User="bob")).status_code == 201
+            assert {upload.client for upload in await server.records()} == {None}
+
+    async def test_it_holds_for_what_is_answered_at_once(self, limited: Limited) -> None:
+        async with limited() as server:
+            server.takes_disk_for(quick=True)
+            paths = []
+            for _ in range(2):
+                said = at_once(server, "POST", BASE, NEW)
+                assert said is not None
+                paths.append(httpx.URL(said[1]["Location"]).path)
+            assert at_once(server, "POST", BASE, NEW) is None, "it is for the long way to refuse"
+            assert len(await server.records()) == 2
+            assert at_once(server, "PATCH", paths[0], HERE, HELLO) is not None
+            assert at_once(server, "POST", BASE, NEW) is not None
+
+    async def test_it_holds_over_a_restart(self, limited: Limited) -> None:
+        async with limited() as server:
+            await fill(server, "198.51.100.1")
+        async with limited() as server:
+            assert (await create(server, "198.51.100.1")).status_code == 429
+
+    async def test_what_others_do_and_what_expires_counts_soon(self, limited: Limited) -> None:
+        """Another worker counts for itself; the records are everyone's."""
+        async with limited(expire_after=3600) as server:
+            await fill(server, "198.51.100.1")
+            await server.tus.state.insert(
+                (await server.records())[0]._replace(id="other", client="198.51.100.2")
+            )
+            server.clock.now += COUNT_EVERY
+            await tick(server.tus.services)
+            assert (await create(server, "198.51.100.2")).status_code == 503
+            server.clock.now += 3600
+            await tick(server.tus.services)
+            assert (await create(server, "198.51.100.1")).status_code == 201
+
+    async def test_where_no_limit_holds_no_address_is_on_record(self, tmp_path: Path) -> None:
+        settings = Settings(base_path=BASE, http=PROXIED, max_open_uploads=None)
+        async with running(tmp_path, settings=settings) as server:
+            for _ in range(5):
+                assert (await create(server, "198.51.100.1")).status_code == 201
+            assert {upload.client for upload in await server.records()} == {None}
+
+
+def test_the_limits_of_the_command_line(tmp_path: Path) -> None:
+    """Each is a flag, and shows in the metrics."""
+    flags = ("--max-open-uploads-per-client", "2", "--max-open-uploads", "3", "--behind-proxy")
+    with serving(tmp_path / "uploads", *flags) as server:
+        statuses = []
+        for address in ("1.1.1.1", "1.1.1.1", "1.1.1.1", "2.2.2.2", "2.2.2.2"):
+            headers = raw.PATCH_HEAD | {"Upload-Length": "5", "X-Forwarded-For": address}
+            del headers["Content-Type"]
+            with raw.connected(server.port) as connection:
+                statuses.append(connection.ask("POST", "/files/", headers).status)
+        with raw.connected(server.port) as connection:
+            metrics = connection.ask("GET", "/metrics", {}).body.decode()
+    assert statuses == [201, 201, 429, 201, 503]
+    assert 'tusd_refused_total{limit="open-uploads"} 1.0' in metrics
+    assert 'tusd_refused_total{limit="open-uploads-per-client"} 1.0' in metrics
