@@ -23,6 +23,7 @@ from tusd_py.wiring import (
     UPLOADING,
     VERBS,
     BucketSettings,
+    ConnectionLimits,
     HookSettings,
     InvalidKeys,
     Place,
@@ -30,6 +31,7 @@ from tusd_py.wiring import (
     UploadSettings,
     build_signer,
     configure_logging,
+    connections_by_descriptors,
     explain,
     opened,
     page_beside,
@@ -71,10 +73,10 @@ def _limit(text: str) -> int | None:
     return parse_size(text) or None  # 0 is tusd's word for no limit
 
 
-def _count(text: str) -> int | None:
+def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError(f"{text!r} is not a number, such as 1000; 0 is for no limit")
-    return int(text) or None
+    return int(text)
 
 
 LIMIT = _Parsed("size", _limit, "none")
@@ -385,6 +387,26 @@ def main() -> None:
     help="Room that stays free on the disk of the uploads, for everything else; 0 for none. "
     "A bucket has no floor.",
 )
+@_flag("--max-metadata-size", type=SIZE, default="16KiB", help="Largest Upload-Metadata.")
+@_flag("--max-head-size", type=SIZE, default="64KiB", help="Largest request line and headers.")
+@_flag(
+    "--head-timeout",
+    type=DURATION,
+    default="30s",
+    help="How long the request line and the headers may take.",
+)
+@_flag(
+    "--max-connections",
+    type=COUNT,
+    help="Of a worker, at the same time; 0 for no limit.  [default: three quarters of the files "
+    "that it may open]",
+)
+@_flag(
+    "--max-connections-per-address",
+    type=COUNT,
+    default="1000",
+    help="Likewise, of one address that is no trusted proxy.",
+)
 @_flag(
     "--max-open-uploads",
     type=COUNT,
@@ -520,6 +542,10 @@ def serve_command(**flags: Any) -> None:
             "--cors-allow-credentials needs --cors-allow-origin with the pages that may send them, "
             r"such as 'https://app\.example\.com'; it is * now, which is any page of the web"
         )
+    if flags["head_timeout"] < 1 or flags["max_head_size"] < 1024:
+        raise click.UsageError(
+            "honest requests need more: give --head-timeout 1s and --max-head-size 1KiB, or more"
+        )
     if flags["worker_timeout"] < 1:
         raise click.UsageError(
             "--worker-timeout is too short: a busy worker would be killed; give 1s or more"
@@ -530,6 +556,7 @@ def serve_command(**flags: Any) -> None:
     configure_logging(flags["log_format"], flags["log_level"])
     in_bucket = BucketSettings(**_of(BucketSettings, flags))
     place = Place(**_of(Place, flags), in_bucket=in_bucket)
+    most = flags["max_connections"]
     server = ServerSettings(
         host=flags["host"],
         port=flags["port"],
@@ -539,6 +566,12 @@ def serve_command(**flags: Any) -> None:
         shutdown_timeout=flags["shutdown_timeout"],
         workers=flags["workers"],
         worker_timeout=flags["worker_timeout"],
+        connections=ConnectionLimits(
+            most=connections_by_descriptors() if most is None else most or None,
+            most_per_address=flags["max_connections_per_address"] or None,
+            head_within=flags["head_timeout"],
+            max_head=flags["max_head_size"],
+        ),
     )
     flags["hooks"] = HookSettings(**_of(HookSettings, flags))
     uploads = UploadSettings(**_of(UploadSettings, flags))

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import logging
+import math
 import re
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -30,11 +32,11 @@ from tusd_py.auth.tokens import Tokens
 from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Timing
 from tusd_py.hooks.command import CommandCarrier, CommandSettings
-from tusd_py.hooks.events import TUSD_HOOKS
+from tusd_py.hooks.events import TUSD_HOOKS, LimitReached
 from tusd_py.hooks.tusd import Carrier, TusdHooks
 from tusd_py.metrics import Metrics
 from tusd_py.numbers import Board, Numbers
-from tusd_py.protocol.client import PRIVATE, Proxies
+from tusd_py.protocol.client import PRIVATE, Proxies, network_of
 from tusd_py.protocol.cors import CorsPolicy
 from tusd_py.protocol.errors import TusError
 from tusd_py.state.filesystem import NetworkFileSystem
@@ -42,12 +44,16 @@ from tusd_py.state.sqlite import NewerDatabase
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.template import InvalidTemplate
+from tusd_py.wire.limits import ConnectionLimits as ConnectionLimits
+from tusd_py.wire.limits import connections_by_descriptors as connections_by_descriptors
 from tusd_py.wire.server import CannotListen, NotProtected, close, listen, run, run_worker
 from tusd_py.wire.server import ServerSettings as ServerSettings
 from tusd_py.wire.workers import Parent, Supervisor, WorkersFailed
 
 if TYPE_CHECKING:
     from tusd_py.storage.s3 import S3Settings, S3Storage
+
+logger = logging.getLogger("tusd_py")
 
 
 class NotInstalled(Exception):
@@ -195,8 +201,9 @@ class UploadSettings:
     base_path: str = "/files/"
     max_size: int | None = None
     min_free_disk: int = 64 << 20
-    max_open_uploads: int | None = 100_000
-    max_open_uploads_per_client: int | None = 2_000
+    max_metadata_size: int = 16 << 10
+    max_open_uploads: int = 100_000
+    max_open_uploads_per_client: int = 2_000
     expire_after: float | None = 86_400.0
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
@@ -239,8 +246,9 @@ class UploadSettings:
             ),
             timing=Timing(acquire_lock=self.acquire_lock_timeout),
             min_free_disk=self.min_free_disk,
-            max_open_uploads=self.max_open_uploads,
-            max_open_per_client=self.max_open_uploads_per_client,
+            max_metadata=self.max_metadata_size,
+            max_open_uploads=self.max_open_uploads or None,
+            max_open_per_client=self.max_open_uploads_per_client or None,
         )
 
 
@@ -428,6 +436,7 @@ class ServerApp:
         tus.add_observer(metrics.observe)
         shown_at = None if metrics_path is None else with_slashes(metrics_path).rstrip("/") or "/"
         self._tus = tus
+        self._told_at: dict[str, float] = {}
         self._endpoint = with_slashes(base_path)
         self._pages = (HEALTH_PATH, READY_PATH, shown_at)
         has_page = ui and _has_room_for_page(self._endpoint)
@@ -446,6 +455,26 @@ class ServerApp:
             await self._tus.answer(scope, receive, send, self._endpoint)
         else:
             await self._both(scope, receive, send)
+
+    def limited(self, server: ServerSettings, uploads: UploadSettings) -> ServerSettings:
+        """The settings of a server of this, which tells of what its connections are refused."""
+        trusted = Proxies(_listed(uploads.trusted_proxies))
+
+        def address_of(peer: str) -> str:
+            # All clients behind a proxy have its address.
+            return "" if uploads.behind_proxy and trusted.trusts(peer) else network_of(peer)
+
+        limits = replace(server.connections, address_of=address_of, refused=self._note_refused)
+        return replace(server, connections=limits)
+
+    def _note_refused(self, limit: str) -> None:
+        self._tus.services.observe(LimitReached(limit=limit))
+        now = time.monotonic()
+        if limit.startswith("connections") and self._told_at.get(limit, -math.inf) + 60 <= now:
+            self._told_at[limit] = now
+            logger.warning(
+                "new connections are closed: there are as many as --max-%s allows", limit
+            )
 
     def answer_at_once(
         self, scope: Scope, data: bytes
@@ -506,7 +535,8 @@ def serve(
     tus = build_app(place, uploads)
     app = ServerApp(tus, uploads.base_path, server.metrics_path, ui=server.ui)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(tus, app, server, lambda url: announce(url + base_path)))
+        limited = app.limited(server, uploads)
+        runner.run(run(tus, app, limited, lambda url: announce(url + base_path)))
 
 
 def _serve_by_workers(
@@ -523,7 +553,8 @@ def _serve_by_workers(
                 tus, uploads.base_path, server.metrics_path, ui=server.ui, numbers=numbers
             )
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(run_worker(tus, app, server, listening, parent))
+                limited = app.limited(server, uploads)
+                runner.run(run_worker(tus, app, limited, listening, parent))
         except EXPECTED as error:
             parent.tell_failed(explain(error))
             sys.exit(1)

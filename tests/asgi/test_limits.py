@@ -135,14 +135,16 @@ class TestOpenUploads:
         async with limited() as server:
             server.takes_disk_for(quick=True)
             paths = []
+            new = NEW | {"X-Forwarded-For": "198.51.100.1"}
             for _ in range(2):
-                said = at_once(server, "POST", BASE, NEW)
+                said = at_once(server, "POST", BASE, new)
                 assert said is not None
                 paths.append(httpx.URL(said[1]["Location"]).path)
-            assert at_once(server, "POST", BASE, NEW) is None, "it is for the long way to refuse"
+            assert at_once(server, "POST", BASE, new) is None, "it is for the long way to refuse"
             assert len(await server.records()) == 2
             assert at_once(server, "PATCH", paths[0], HERE, HELLO) is not None
-            assert at_once(server, "POST", BASE, NEW) is not None
+            assert at_once(server, "POST", BASE, new) is not None
+            assert {upload.client for upload in await server.records()} == {"198.51.100.1"}
 
     async def test_it_holds_over_a_restart(self, limited: Limited) -> None:
         async with limited() as server:

@@ -119,7 +119,8 @@ def _own(*flags: str) -> Callable[[Path, int, Path], list[str]]:
         serve = [sys.executable, "-m", "tusd_py", "serve", "--port", str(port)]
         serve += ["--upload-dir", str(uploads), "--network-timeout", _PATIENT]
         # All clients have one address here.
-        return [*serve, "--max-open-uploads-per-client", "0", *flags]
+        serve += ["--max-open-uploads-per-client", "0", "--max-connections-per-address", "0"]
+        return [*serve, *flags]
 
     return command
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.wire.loopback import OPTIONS, Exchange, patch, serving, store, until
 from tusd_py.wire import head, workshop
+from tusd_py.wire.limits import ConnectionLimits
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits half a minute for a test."""
-    monkeypatch.setattr(head, "HEAD_WITHIN", 0.3)
+    monkeypatch.setattr(head.HeadReader, "limits", ConnectionLimits(head_within=0.3))
     monkeypatch.setattr(head, "_LINGER", 0.2)
     monkeypatch.setattr(workshop, "_TICK", 0.05)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving import Served, eventually, serving
-from tusd_py.wire.head import MAX_HEAD
+from tusd_py.wire.limits import MAX_HEAD
 
 OPTIONS = b"OPTIONS /files/ HTTP/1.1\r\nHost: x\r\n"
 CREATE = b"POST /files/ HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\n"

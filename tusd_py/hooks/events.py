@@ -53,7 +53,14 @@ class RequestEnded(NamedTuple):
     seconds: float
 
 
-LIMITS = ("open-uploads", "open-uploads-per-client")
+LIMITS = (
+    "open-uploads",
+    "open-uploads-per-client",
+    "connections",
+    "connections-per-address",
+    "head-time",
+    "head-size",
+)
 """What a client can be refused by."""
 
 

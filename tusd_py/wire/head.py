@@ -3,11 +3,13 @@
 The rules:
 - The parser keeps a head until it ends, and one header or trailer until that ends, and has no limit
   of its own. Bytes that bring neither the end of a head, nor any body, nor the end of a request are
-  therefore counted, and are too many above `MAX_HEAD`. A head that ends is measured besides, and
-  has to end within `HEAD_WITHIN`.
+  therefore counted, and are too many above `max_head` (`wire.limits`). A head that ends is measured
+  besides, and has to end within `head_within`.
 - A head that is too large is answered with 431, when no other answer is due before it. What the
   client still sends is dropped for a while: to close a socket that has unread bytes resets the
   connection, and can take the answer from the client (RFC 9112, 9.6).
+- One connection too many is closed without an answer: that would cost what is to be saved, and
+  where the client asks with a HEAD, tus-js-client takes an error for the end of the upload.
 """
 
 import asyncio
@@ -17,16 +19,11 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tusd_py.wire.cycle import Cycle, Flow, build_head
+from tusd_py.wire.limits import ConnectionLimits
 from tusd_py.wire.workshop import Workshop
-
-MAX_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, and of the trailers behind a body."""
 
 MAX_TRAILERS = 8 * 1024
 """Bytes of the trailers that are kept."""
-
-HEAD_WITHIN = 30.0
-"""Seconds from the first byte of a head, or from the beginning of a connection, to its end."""
 
 _LINGER = 2.0
 """Seconds in which a client that was refused may read the answer."""
@@ -34,12 +31,6 @@ _LINGER = 2.0
 _MOST_DROPPED = 1024 * 1024
 """Bytes that are dropped of it meanwhile."""
 
-_TOO_LARGE = (
-    f"ERR_HEAD_TOO_LARGE: the request line and the headers have more than {MAX_HEAD} bytes\n"
-).encode("ascii")
-_TOO_LATE = (
-    f"ERR_HEAD_TIMEOUT: the request's head was not complete within {HEAD_WITHIN:.0f} seconds\n"
-).encode("ascii")
 _UNKNOWN_CODING_SAYS = b"ERR_NOT_IMPLEMENTED: the only transfer coding spoken here is chunked\n"
 
 
@@ -66,6 +57,8 @@ class HeadReader(HttpToolsProtocol):
     cycle: Cycle
     flow: Flow
     workshop: Workshop
+    limits = ConnectionLimits()
+    _address = ""
     _has_begun = False
     _is_in_head = False
     _is_timed = False
@@ -86,15 +79,41 @@ class HeadReader(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = Flow(transport)
         self._set_deadline()
+        if (limit := self._admit()) is not None:
+            self._is_refused = True
+            self.limits.refused(limit)
+            transport.abort()
+
+    def _admit(self) -> str | None:
+        """Counts the connection, or tells the limit that it is beyond."""
+        limits, addresses = self.limits, self.workshop.addresses
+        if limits.most is not None and len(self.connections) > limits.most:
+            return "connections"
+        if limits.most_per_address is None or self.client is None:
+            return None
+        address = limits.address_of(self.client[0])
+        count = addresses.get(address, 0)
+        if not address:
+            return None
+        if count >= limits.most_per_address:
+            return "connections-per-address"
+        addresses[address] = count + 1
+        self._address = address
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was let go."""
         self._clear_deadline()
+        if self._address:
+            addresses = self.workshop.addresses
+            addresses[self._address] -= 1
+            if not addresses[self._address]:
+                del addresses[self._address]
         super().connection_lost(exc)
 
     def _set_deadline(self) -> None:
         self._is_timed = True
-        self.workshop.set_deadline(self._is_late, HEAD_WITHIN)
+        self.workshop.set_deadline(self._is_late, self.limits.head_within)
 
     def _clear_deadline(self) -> None:
         if self._is_timed:
@@ -126,7 +145,7 @@ class HeadReader(HttpToolsProtocol):
             self._without_progress = 0
         else:
             self._without_progress += len(data)
-            if self._without_progress > MAX_HEAD and not self._is_refused:
+            if self._without_progress > self.limits.max_head and not self._is_refused:
                 self._refuse()
         if self._is_in_head and not self._is_timed:
             self._set_deadline()
@@ -155,7 +174,7 @@ class HeadReader(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """A part of the request's target."""
         self._head_size += len(url)
-        if self._head_size > MAX_HEAD:
+        if self._head_size > self.limits.max_head:
             raise _HeadTooLarge
         self.url += url
 
@@ -167,7 +186,7 @@ class HeadReader(HttpToolsProtocol):
                 self._trailers.append((name.lower(), value))
             return
         self._head_size += len(name) + len(value) + 4  # with b": \r\n"
-        if self._head_size > MAX_HEAD:
+        if self._head_size > self.limits.max_head:
             raise _HeadTooLarge
         self.headers.append((name.lower(), value))
 
@@ -217,7 +236,7 @@ class HeadReader(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses is answered with 400, and with 431 where it is too large."""
-        if self._head_size > MAX_HEAD:
+        if self._head_size > self.limits.max_head:
             self._refuse()
         elif self._is_busy() and (self.pipeline or not self._head_is_complete):
             self._let_go()
@@ -241,9 +260,15 @@ class HeadReader(HttpToolsProtocol):
         elif self.flow.read_paused:  # it may have come; it is not read before what is due is sent
             self._set_deadline()
         elif self._is_busy():
+            self.limits.refused("head-time")
             self._let_go()
         else:
-            self._respond(408, _TOO_LATE)
+            self.limits.refused("head-time")
+            within = self.limits.head_within
+            says = (
+                f"ERR_HEAD_TIMEOUT: the request's head was not complete within {within:g} seconds"
+            )
+            self._respond(408, says.encode("ascii") + b"\n")
 
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -255,12 +280,17 @@ class HeadReader(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         self._is_refused = True
+        self.limits.refused("head-size")
         if self._head_is_complete:  # trailers without an end: the request can never be whole
             self.transport.close()
         elif self._is_busy():
             self._let_go()
         else:
-            self._respond(431, _TOO_LARGE)
+            says = (
+                "ERR_HEAD_TOO_LARGE: the request line and the headers have more than "
+                f"{self.limits.max_head} bytes\n"
+            )
+            self._respond(431, says.encode("ascii"))
 
     def _respond(self, status: int, body: bytes) -> None:
         """Answers before any application is asked, and lets the connection go."""

@@ -13,13 +13,14 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import uvicorn
 
 from tusd_py.wire.http import HttpProtocol
+from tusd_py.wire.limits import ConnectionLimits
 from tusd_py.wire.workers import Parent
 
 Scope = MutableMapping[str, Any]
@@ -47,6 +48,7 @@ class ServerSettings:
         ui: Whether there is a page for browsers.
         shutdown_timeout: Seconds from SIGTERM to the end.
         workers: Processes that serve; more than one have a parent, which keeps them running.
+        connections: What connections may take; of each worker.
         worker_timeout: Seconds after which one of several that does not answer is killed.
     """
 
@@ -59,6 +61,7 @@ class ServerSettings:
     shutdown_timeout: float = 10.0
     workers: int = 1
     worker_timeout: float = 30.0
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
 
 
 class NotProtected(CannotListen):
@@ -147,7 +150,7 @@ async def _serve(
     await uploads.start()
     config = uvicorn.Config(
         app,
-        http=HttpProtocol,
+        http=type("HttpProtocol", (HttpProtocol,), {"limits": server.connections}),
         ws="none",
         lifespan="off",
         log_config=None,

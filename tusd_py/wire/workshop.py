@@ -37,12 +37,14 @@ class Workshop:
     Attributes:
         loop: The event loop.
         threads: They move the bytes.
+        addresses: How many connections each has, where that is limited.
         held: By path, what starts the requests that wait for their small bodies.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.threads = Threads()
+        self.addresses: dict[str, int] = {}
         self.held: dict[str, list[Callable[[], None]]] = {}
         self._bodies: tuple[set[Slow], ...] = tuple(set() for _ in range(_SHARES))
         self._turn = 0
