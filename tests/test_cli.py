@@ -28,6 +28,7 @@ from tests.frameworks.hosts import browser
 from tests.frameworks.journey import BYTES, TUS
 from tests.serving import Served, eventually, serving
 from tusd_py import DiskStorage, Settings, Timing, TusApp, __version__, cli
+from tusd_py.wire.limits import ConnectionLimits, connections_by_descriptors
 from tusd_py.wire.server import ServerSettings
 from tusd_py.wiring import BucketSettings, Place, UploadSettings
 
@@ -146,6 +147,16 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("expire-after", "never", 2, "expire_after", None),
     ("fsync", "always", 2, "fsync", "always"),
     ("behind-proxy", "true", 2, "behind_proxy", True),
+    ("trusted-proxies", "192.0.2.1, 10.0.0.0/8", 2, "trusted_proxies", "192.0.2.1, 10.0.0.0/8"),
+    ("max-open-uploads", "9", 2, "max_open_uploads", 9),
+    ("max-open-uploads-per-client", "0", 2, "max_open_uploads_per_client", 0),
+    ("max-metadata-size", "2KiB", 2, "max_metadata_size", 2048),
+    ("max-connections", "9", 1, "connections.most", 9),
+    ("max-connections", "0", 1, "connections.most", None),
+    ("max-connections-per-address", "9", 1, "connections.most_per_address", 9),
+    ("max-connections-per-address", "0", 1, "connections.most_per_address", None),
+    ("head-timeout", "5s", 1, "connections.head_within", 5.0),
+    ("max-head-size", "8KiB", 1, "connections.max_head", 8192),
     ("cors-allow-origin", r"https://.*\.test", 2, "cors_allow_origin", r"https://.*\.test"),
     ("cors-allow-credentials", "true", 2, "cors_allow_credentials", True),
     ("cors-allow-headers", "X-One,X-Two", 2, "cors_allow_headers", "X-One,X-Two"),
@@ -244,7 +255,9 @@ def test_without_flags_the_defaults_are_those_of_the_settings(told: Told) -> Non
     """An embedder and an operator get the same."""
     assert run("serve").exit_code == 0
     place = Place(upload_dir=Path("data"))
-    assert told == [(place, ServerSettings(), UploadSettings(), BucketSettings())]
+    limits = ConnectionLimits(most=connections_by_descriptors(), most_per_address=1000)
+    server = ServerSettings(connections=limits)
+    assert told == [(place, server, UploadSettings(), BucketSettings())]
 
 
 def test_a_flag_goes_before_a_variable_and_that_before_the_file(told: Told, tmp_path: Path) -> None:
