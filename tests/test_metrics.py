@@ -5,7 +5,9 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.protocol.test_errors import ALL
 from tusd_py.hooks.events import (
+    LIMITS,
     TUSD_HOOKS,
     AppendsSeen,
     BytesReceived,
@@ -136,6 +138,13 @@ def test_all_hooks_are_there_from_the_start() -> None:
     for hook in TUSD_HOOKS:
         assert found[f"tusd_hook_invocations_total hooktype={hook}"] == 0
         assert found[f"tusd_hook_errors_total hooktype={hook}"] == 0
+
+
+def test_all_limits_are_there_from_the_start() -> None:
+    """And every error that names one names one of them."""
+    found = samples(Metrics())
+    assert all(found[f"tusd_refused_total limit={limit}"] == 0 for limit in LIMITS)
+    assert {error.limit for error in ALL} - {""} <= set(LIMITS)
 
 
 def test_the_outbox_shows_what_waits_and_since_when() -> None:

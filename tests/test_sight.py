@@ -146,6 +146,8 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
             assert append(url, 5, b"").status_code == 204
         assert append(url, 5, b"more").status_code == 204
         assert asked("HEAD", server.url + "unknown", TUS).status_code == 404
+        much = TUS | {"Upload-Length": "9", "Upload-Metadata": "name " + "YWFh" * 5000}
+        assert asked("POST", server.url, much).status_code == 400
         assert asked("DELETE", create(server.url, 9), TUS).status_code == 204
         eventually("it waits to be told", lambda: look("tusd_outbox_lag_seconds"), within=30)
         with sqlite3.connect(uploads / "state/tusd-py.sqlite3", timeout=30) as state:

@@ -30,6 +30,7 @@ from tusd_py.protocol.errors import (
     FloorReached,
     LengthExceeded,
     ReadTimeout,
+    ReadTooSlow,
     Rejected,
     ServerShutdown,
     TusError,
@@ -245,8 +246,10 @@ def _unfinished(
             return LengthExceeded(live.upload.upload_length)
         most = live.upload.upload_offset + plan.at_most
         return UploadTooLarge(most + 1, most)
-    if received.ended_by in (EndedBy.IDLE, EndedBy.TOO_SLOW):
+    if received.ended_by is EndedBy.IDLE:
         return ReadTimeout()
+    if received.ended_by is EndedBy.TOO_SLOW:
+        return ReadTooSlow()
     if received.ended_by is EndedBy.INTERRUPTED:
         if live.stopped is not None:
             return live.stopped

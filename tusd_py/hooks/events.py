@@ -60,8 +60,13 @@ LIMITS = (
     "connections-per-address",
     "head-time",
     "head-size",
+    "metadata-size",
+    "size",
+    "free-disk",
+    "network-timeout",
+    "slowest-speed",
 )
-"""What a client can be refused by."""
+"""What a client can be refused by, or cut short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from tusd_py.protocol.errors import (
     FloorReached,
     InvalidPart,
     InvalidUploadLength,
-    InvalidUploadMetadata,
     LengthExceeded,
+    MetadataTooLong,
     OffsetMismatch,
     Rejected,
     TooManyUploads,
@@ -134,14 +134,12 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
     Raises:
         UploadTooLarge: The length, or the content that comes along, exceeds the maximum.
         LengthExceeded: The content that comes along exceeds the length.
-        InvalidUploadMetadata: The metadata is larger than allowed.
+        MetadataTooLong: The metadata is larger than allowed.
     """
     limits = limits.narrowed(command.grant)
     limits.check_size(command.upload_length)
     if len(command.upload_metadata or "") > limits.max_metadata:
-        raise InvalidUploadMetadata(
-            "Upload-Metadata", f"is longer than {limits.max_metadata} characters"
-        )
+        raise MetadataTooLong(limits.max_metadata)
     if command.content is not None:
         _check_reach(0, command.content.length, command.upload_length, limits)
     principal = None if command.grant is None else command.grant.principal or None

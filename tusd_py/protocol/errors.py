@@ -8,6 +8,7 @@
         InvalidUploadLength                ERR_INVALID_UPLOAD_LENGTH
         InvalidUploadDeferLength           ERR_INVALID_UPLOAD_LENGTH_DEFER
         InvalidUploadMetadata              ERR_INVALID_METADATA
+          MetadataTooLong                  ERR_INVALID_METADATA
         InvalidUploadChecksum              ERR_INVALID_CHECKSUM
         InvalidUploadConcat                ERR_INVALID_CONCAT
       UnsupportedAlgorithm            400  ERR_UNSUPPORTED_CHECKSUM_ALGORITHM
@@ -33,6 +34,7 @@
       TooManyUploads                  429  ERR_TOO_MANY_UPLOADS
         TooManyUploadsInAll           503  ERR_TOO_MANY_UPLOADS
       ReadTimeout                     503  ERR_READ_TIMEOUT
+        ReadTooSlow                        ERR_READ_TIMEOUT
       ServerShutdown                  503  ERR_SERVER_SHUTDOWN
       StorageFull                     507  ERR_STORAGE_FULL
         FloorReached                       ERR_STORAGE_FULL
@@ -138,9 +140,18 @@ class InvalidUploadDeferLength(InvalidHeader):
 
 
 class InvalidUploadMetadata(InvalidHeader):
-    """`Upload-Metadata` breaks its grammar, or is larger than allowed."""
+    """`Upload-Metadata` breaks its grammar."""
 
     code, section = "ERR_INVALID_METADATA", "Creation, Upload-Metadata"
+
+
+class MetadataTooLong(InvalidUploadMetadata):
+    """`Upload-Metadata` is longer than allowed."""
+
+    limit = "metadata-size"
+
+    def __init__(self, most: int) -> None:
+        super().__init__("Upload-Metadata", f"is longer than {most} characters")
 
 
 class InvalidUploadChecksum(InvalidHeader):
@@ -286,6 +297,7 @@ class UploadTooLarge(TusError):
     """The upload is larger than this server takes."""
 
     code, status, section = "ERR_MAX_SIZE_EXCEEDED", 413, "Creation, POST"
+    limit = "size"
 
     def __init__(self, size: int, max_size: int) -> None:
         self.size = size
@@ -442,6 +454,7 @@ class ReadTimeout(TusError):
     """No byte came for too long. 503 and not 408: tus-js-client gives up on a 4xx."""
 
     code, status, section = "ERR_READ_TIMEOUT", 503, "Core Protocol, PATCH"
+    limit = "network-timeout"
 
     def __str__(self) -> str:
         return "no data came for too long; what came is kept, ask with HEAD where it stands"
@@ -450,6 +463,15 @@ class ReadTimeout(TusError):
     def headers(self) -> tuple[Header, ...]:
         """When to come back; a timeout "SHOULD be handled by closing" the connection."""
         return (("Retry-After", "1"), ("Connection", "close"))
+
+
+class ReadTooSlow(ReadTimeout):
+    """Too few bytes came, for too long."""
+
+    limit = "slowest-speed"
+
+    def __str__(self) -> str:
+        return "the data came too slowly; what came is kept, ask with HEAD where it stands"
 
 
 class ServerShutdown(TusError):
@@ -482,6 +504,8 @@ class StorageFull(TusError):
 
 class FloorReached(StorageFull):
     """The disk has room, but not so much that what is to be kept free stays free."""
+
+    limit = "free-disk"
 
     def __init__(self, min_free_disk: int) -> None:
         self.min_free_disk = min_free_disk
