@@ -1,7 +1,9 @@
 """What one client may take of the server: enough for anybody honest, and no more."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from tests.asgi import raw
-from tests.asgi.in_process import BASE, Running, path_of, running
+from tests.asgi.in_process import BASE, TUS, Running, path_of, running, until
 from tests.asgi.test_at_once import HERE, NEW, at_once
 from tests.serving import serving
 from tusd_py.app import Settings
@@ -17,7 +19,7 @@ from tusd_py.asgi.routes import HttpSettings
 from tusd_py.engine.keeper import tick
 from tusd_py.engine.open_uploads import COUNT_EVERY
 from tusd_py.hooks.events import LimitReached, Observed
-from tusd_py.hooks.interface import Access, FinishedUpload
+from tusd_py.hooks.interface import Access, FinishedUpload, NewUpload
 from tusd_py.protocol.errors import Rejected
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +148,27 @@ class TestOpenUploads:
             assert at_once(server, "POST", BASE, new) is not None
             assert {upload.client for upload in await server.records()} == {"198.51.100.1"}
 
+    @pytest.mark.parametrize("quick", [True, False])
+    async def test_it_holds_for_those_that_wait_for_the_application(
+        self, limited: Limited, quick: bool
+    ) -> None:
+        """While each of them is asked about, none of them is open yet."""
+        asked, answer = 0, asyncio.Event()
+
+        async def on_create(upload: NewUpload) -> None:
+            nonlocal asked
+            asked += 1
+            await answer.wait()
+
+        async with limited(on_create=on_create) as server:
+            server.takes_disk_for(quick=quick)
+            creating = [asyncio.create_task(create(server, "198.51.100.1")) for _ in range(5)]
+            await until(lambda: asked == 5)
+            answer.set()
+            statuses = sorted([(await each).status_code for each in creating])
+            assert statuses == [201] * 2 + [429] * 3
+            assert len(await server.records()) == 2
+
     async def test_it_holds_over_a_restart(self, limited: Limited) -> None:
         async with limited() as server:
             await fill(server, "198.51.100.1")
@@ -172,6 +195,38 @@ class TestOpenUploads:
             for _ in range(5):
                 assert (await create(server, "198.51.100.1")).status_code == 201
             assert {upload.client for upload in await server.records()} == {None}
+
+
+BEYOND: dict[str, tuple[str, dict[str, str], int]] = {
+    "size": ("POST", NEW | {"Upload-Length": "101"}, 413),
+    "size, told late": ("PATCH", HERE | {"Upload-Length": "101"}, 413),
+    "metadata-size": ("POST", NEW | {"Upload-Metadata": "filename YWFhYWE="}, 400),
+    "free-disk": ("POST", NEW, 507),
+    "free-disk, for bytes": ("PATCH", HERE, 507),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+async def test_no_limit_is_passed_by_what_is_answered_at_once(tmp_path: Path, case: str) -> None:
+    """It refuses nothing itself, and so has to leave alone whatever is to be refused."""
+    settings = Settings(base_path=BASE, max_metadata=16, min_free_disk=1)
+    async with running(tmp_path, settings=settings, max_size=100, fsync="never") as server:
+        server.takes_disk_for(quick=True)
+        limits = refused(server)
+        path = await server.create()
+        if case.startswith("free-disk"):
+            server.tus.services.limits = replace(server.tus.services.limits, min_free_disk=1 << 60)
+        before = await server.records()
+        method, headers, status = BEYOND[case]
+        body = HELLO if method == "PATCH" else b""
+        where = path if method == "PATCH" else BASE
+        assert at_once(server, method, where, headers, body) is None
+        assert limits == []
+        said = await server.client.request(method, where, headers=TUS | headers, content=body)
+        assert said.status_code == status
+        assert limits == [case.partition(",")[0]]
+        assert await server.records() == before
+        assert server.size(path) == 0
 
 
 def test_the_limits_of_the_command_line(tmp_path: Path) -> None:

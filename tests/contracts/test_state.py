@@ -260,7 +260,7 @@ class TestDelete:
 
 
 async def test_open_uploads_are_counted_by_client(state: StateStore) -> None:
-    """Whatever is not waiting for bytes any more is nobody's burden."""
+    """Whatever is complete or gone is nobody's burden any more."""
     waits = UPLOAD._replace(
         phase=Phase.RECEIVING, concat=None, expires_at=NOW + 1, client="1.1.1.1"
     )
@@ -274,7 +274,7 @@ async def test_open_uploads_are_counted_by_client(state: StateStore) -> None:
         waits._replace(id="by name", principal="alice"),
         waits._replace(id="nobody's", client=None),
     )
-    assert await state.count_open(NOW) == {"1.1.1.1": 3, "alice": 1, "": 1}
+    assert await state.count_open(NOW) == {"1.1.1.1": 4, "alice": 1, "": 1}
 
 
 FIRST = (float("-inf"), "")

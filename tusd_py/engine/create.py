@@ -157,13 +157,15 @@ async def _insert(services: Services, upload: Upload, request: RequestInfo) -> U
     if services.recalls:
         # An application may choose an id that was given before its record was lost.
         await make_anew(services, upload.id)
-    if events := has_come_to(services, upload, Phase.RECEIVING, request):
-        durable = services.fsync is Fsync.ALWAYS
-        upload = await services.state.insert(upload, events=events, durable=durable)
-        services.wake_outbox()
-    else:
-        upload = await services.insert(upload)
-    services.note_created(upload)
+    # Many may have been let in while the application was asked about each of them.
+    with services.open_uploads.place(upload.made_by, services.limits):
+        if events := has_come_to(services, upload, Phase.RECEIVING, request):
+            durable = services.fsync is Fsync.ALWAYS
+            upload = await services.state.insert(upload, events=events, durable=durable)
+            services.wake_outbox()
+        else:
+            upload = await services.insert(upload)
+        services.note_created(upload)
     try:
         await services.storage.note(upload)
     except TusError:

@@ -6,7 +6,8 @@ The rules:
 - An upload is open from its creation until it is complete, has failed, or is gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tusd_py.protocol.decide import Limits
 from tusd_py.protocol.upload import Upload
@@ -34,6 +35,20 @@ class OpenUploads:
             TooManyUploads: It has as many as it may, or all together have.
         """
         limits.check_open(self._of.get(client, 0), self._in_all)
+
+    @contextmanager
+    def place(self, client: str, limits: Limits) -> Iterator[None]:
+        """Keeps a place for one that is to be opened in a `with` block.
+
+        Raises:
+            TooManyUploads: See `check`.
+        """
+        self.check(client, limits)
+        self._add(client, 1)
+        try:
+            yield
+        finally:
+            self._add(client, -1)
 
     def opened(self, upload: Upload) -> None:
         """There is one more."""

@@ -207,7 +207,7 @@ class StateStore(Protocol):
         ...
 
     async def count_open(self, now: float) -> dict[str, int]:
-        """How many uploads wait for bytes and have not expired, by `Upload.made_by`."""
+        """How many uploads are neither complete nor gone, nor have expired, by `Upload.made_by`."""
         ...
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:

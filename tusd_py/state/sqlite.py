@@ -269,12 +269,14 @@ class SqliteState:
 
     async def count_open(self, now: float) -> dict[str, int]:
         """See `StateStore.count_open`."""
-        # By the index of what can expire: it does not have the many that are finished.
+        # By the indexes of what can expire and of what is to be finished: they do not have the many
+        # that are complete.
+        who = "SELECT COALESCE(principal, client, '') AS who FROM uploads INDEXED BY"
         query = (
-            "SELECT COALESCE(principal, client, ''), COUNT(*) "
-            "FROM uploads INDEXED BY uploads_by_expiry "
+            f"SELECT who, COUNT(*) FROM ({who} uploads_by_expiry "  # noqa: S608
             "WHERE (phase NOT IN ('complete', 'finishing') OR concat = 'partial') "
-            "AND phase = 'receiving' AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1"
+            "AND phase = 'receiving' AND (expires_at IS NULL OR expires_at > ?) "
+            f"UNION ALL {who} uploads_finishing WHERE phase = 'finishing') GROUP BY who"
         )
         return await self._read(lambda connection: dict(connection.execute(query, (now,))))
 
