@@ -150,6 +150,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("trusted-proxies", "192.0.2.1, 10.0.0.0/8", 2, "trusted_proxies", "192.0.2.1, 10.0.0.0/8"),
     ("max-open-uploads", "9", 2, "max_open_uploads", 9),
     ("max-open-uploads-per-client", "0", 2, "max_open_uploads_per_client", 0),
+    ("max-requests-per-client", "9", 2, "max_requests_per_client", 9),
     ("max-metadata-size", "2KiB", 2, "max_metadata_size", 2048),
     ("max-connections", "9", 1, "connections.most", 9),
     ("max-connections", "0", 1, "connections.most", None),

@@ -408,6 +408,13 @@ def main() -> None:
     help="Likewise, of one address that is no trusted proxy.",
 )
 @_flag(
+    "--max-requests-per-client",
+    type=COUNT,
+    default="1000",
+    help="Per second and worker, and ten seconds' worth at once; HEAD is always answered. 0 for no "
+    "limit.",
+)
+@_flag(
     "--max-open-uploads",
     type=COUNT,
     default="100000",

@@ -201,6 +201,7 @@ class UploadSettings:
     base_path: str = "/files/"
     max_size: int | None = None
     min_free_disk: int = 64 << 20
+    max_requests_per_client: int = 1_000
     max_metadata_size: int = 16 << 10
     max_open_uploads: int = 100_000
     max_open_uploads_per_client: int = 2_000
@@ -241,6 +242,7 @@ class UploadSettings:
                 cors=cors,
                 behind_proxy=self.behind_proxy,
                 trusted_proxies=_listed(self.trusted_proxies),
+                max_requests=self.max_requests_per_client or None,
                 network_timeout=self.network_timeout,
                 slowest_speed=self.slowest_speed,
             ),

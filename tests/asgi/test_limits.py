@@ -1,7 +1,7 @@
 """What one client may take of the server: enough for anybody honest, and no more."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -15,12 +15,13 @@ from tests.asgi.in_process import BASE, TUS, Running, path_of, running, until
 from tests.asgi.test_at_once import HERE, NEW, at_once
 from tests.serving import serving
 from tusd_py.app import Settings
+from tusd_py.asgi.rates import Rates
 from tusd_py.asgi.routes import HttpSettings
 from tusd_py.engine.keeper import tick
 from tusd_py.engine.open_uploads import COUNT_EVERY
 from tusd_py.hooks.events import LimitReached, Observed
 from tusd_py.hooks.interface import Access, FinishedUpload, NewUpload
-from tusd_py.protocol.errors import Rejected
+from tusd_py.protocol.errors import NotAuthenticated, Rejected
 
 pytestmark = pytest.mark.anyio
 
@@ -195,6 +196,110 @@ class TestOpenUploads:
             for _ in range(5):
                 assert (await create(server, "198.51.100.1")).status_code == 201
             assert {upload.client for upload in await server.records()} == {None}
+
+
+class TestRequests:
+    @pytest.fixture
+    async def server(self, tmp_path: Path) -> AsyncIterator[Running]:
+        """A client may send one request in 100 seconds."""
+        http = HttpSettings(behind_proxy=True, max_requests=0.01)
+        settings = Settings(base_path=BASE, http=http)
+        async with running(tmp_path, settings=settings, fsync="never") as server:
+            yield server
+
+    async def test_one_too_many_is_429(self, server: Running) -> None:
+        limits = refused(server)
+        path = path_of(await create(server, "198.51.100.1"))
+        for answer in (
+            await create(server, "198.51.100.1"),
+            await server.patch(path, 0, HELLO, X_Forwarded_For="198.51.100.1"),
+            await server.client.get(path, headers={"X-Forwarded-For": "198.51.100.1"}),
+        ):
+            assert answer.status_code == 429
+            assert 60 <= int(answer.headers["Retry-After"]) <= 90
+            assert answer.text.startswith("ERR_TOO_MANY_REQUESTS: you send more than 0.01 requests")
+        assert limits == ["requests"] * 3
+        assert (await create(server, "198.51.100.2")).status_code == 201
+
+    async def test_a_head_and_a_preflight_are_always_answered(self, server: Running) -> None:
+        """After a HEAD that is refused tus-js-client begins anew."""
+        path = path_of(await create(server, "198.51.100.1"))
+        headers = TUS | {"X-Forwarded-For": "198.51.100.1"}
+        for _ in range(3):
+            assert (await server.client.head(path, headers=headers)).status_code == 200
+            assert (await server.client.options(path, headers=headers)).status_code == 204
+        assert (await create(server, "198.51.100.1")).status_code == 429
+
+    @pytest.mark.parametrize("method", ["GET", "PATCH", "POST", "DELETE", "BREW"])
+    async def test_what_is_refused_counts_as_well(self, server: Running, method: str) -> None:
+        """Or whoever tries ids, or tokens, may do so as often as he likes."""
+        headers = {"X-Forwarded-For": "198.51.100.1"}
+        path = BASE if method == "POST" else BASE + "unknown"
+        statuses = []
+        for _ in range(3):
+            answer = await server.client.request(method, path, headers=headers)
+            statuses.append(answer.status_code)
+        assert 400 <= statuses[0] < 429
+        assert statuses[1:] == [429, 429]
+        assert (await create(server, "198.51.100.2")).status_code == 201
+
+    async def test_a_principal_is_one_client_from_wherever(self, tmp_path: Path) -> None:
+        """Whoever is let in pays for nobody who shares his address and is not."""
+
+        async def authorize(access: Access) -> str:
+            if "x-user" not in access.request.headers:
+                raise NotAuthenticated("send a token")
+            return access.request.headers["x-user"]
+
+        http = HttpSettings(behind_proxy=True, max_requests=0.01)
+        settings = Settings(base_path=BASE, http=http)
+        async with running(tmp_path, settings=settings, authorize=authorize) as server:
+            said = [
+                (await create(server, address, **headers)).status_code
+                for address, headers in (
+                    ("1.1.1.1", {}),
+                    ("1.1.1.1", {}),
+                    ("1.1.1.1", {"X_User": "alice"}),
+                    ("2.2.2.2", {"X_User": "alice"}),
+                    ("1.1.1.1", {"X_User": "bob"}),
+                    ("2.2.2.2", {}),
+                )
+            ]
+        assert said == [401, 429, 201, 429, 201, 401]
+
+    async def test_it_holds_for_what_is_answered_at_once(self, server: Running) -> None:
+        server.takes_disk_for(quick=True)
+        new = NEW | {"X-Forwarded-For": "198.51.100.1"}
+        assert at_once(server, "POST", BASE, new) is not None
+        assert at_once(server, "POST", BASE, new) is None, "it is for the long way to refuse"
+        assert (await create(server, "198.51.100.1")).status_code == 429
+        assert at_once(server, "POST", BASE, NEW | {"X-Forwarded-For": "1.1.1.1"}) is not None
+
+    def test_it_goes_on_as_time_does(self) -> None:
+        """At the rate it may go on for ever; a burst has to be made up for."""
+        rates = Rates(2)
+        for number in range(1000):
+            assert rates.wait("a", number / 2) == 0
+            rates.add("a", number / 2)
+        sent = 0
+        while not rates.wait("b", 50.0):
+            rates.add("b", 50.0)
+            sent += 1
+        assert sent == 21
+        assert rates.wait("b", 50.0) == pytest.approx(0.5)
+        assert rates.wait("b", 50.5) == 0
+        assert rates.wait("c", 50.0) == 0
+
+    def test_whoever_is_gone_is_forgotten(self) -> None:
+        """Or each address of the internet would cost memory for ever."""
+        rates = Rates(1)
+        for number in range(50_000):
+            rates.add(f"{number}", number / 10)
+        assert len(rates._until) < 10_000
+        assert rates.wait("49999", 4999.9) == 0
+        for _ in range(20):
+            rates.add("49999", 5000.0)
+        assert rates.wait("49999", 5000.0) > 0
 
 
 BEYOND: dict[str, tuple[str, dict[str, str], int]] = {

@@ -48,6 +48,7 @@ ALL: list[TusError] = [
     errors.UploadStopped(400, ""),
     errors.TerminationRejected(400, ""),
     errors.UploadExists("a"),
+    errors.TooManyRequests(5, 0.5),
     errors.TooManyUploads(5),
     errors.TooManyUploadsInAll(5),
     errors.ReadTimeout(),

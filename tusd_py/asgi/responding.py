@@ -46,6 +46,7 @@ class Exchange:
         extra: Headers that go on any answer.
         status: Of the answer, 0 before there is one.
         grant: What the request was let in with, None before that, or where nobody is asked.
+        is_counted: Whether it was counted for whoever sent it.
         receive: For what else serves this request, such as a file response.
         upload_id: For the log, where the URL does not have it.
     """
@@ -65,6 +66,7 @@ class Exchange:
         self.status = 0
         self.upload_id = ""
         self.grant: Grant | None = None
+        self.is_counted = False
         self.receive = receive
         self._send = send
         self._body = body

@@ -16,6 +16,7 @@ import anyio
 
 from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.download import send_file
+from tusd_py.asgi.rates import Rates
 from tusd_py.asgi.responding import Exchange, raw
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.create import create, create_at_once
@@ -32,6 +33,7 @@ from tusd_py.protocol.cors import CorsPolicy, build_cors_headers, build_prefligh
 from tusd_py.protocol.errors import (
     Header,
     ServerShutdown,
+    TooManyRequests,
     TusError,
     UploadLocked,
     UploadNotFound,
@@ -73,6 +75,8 @@ class HttpSettings:
         behind_proxy: Whether the headers that a proxy sets are trusted.
         trusted_proxies: From which addresses then; None for all, where something before the
             application has put the client's address in its place already, as uvicorn does.
+        max_requests: Requests per second of one client, ten seconds' worth of them at once, None
+            for no limit. `HEAD` and `OPTIONS` are always answered.
         network_timeout: Seconds without a byte of a body after which it ends.
         slowest_speed: Bytes per second, averaged over about half a minute, below which a body ends;
             0 for no limit.
@@ -81,6 +85,7 @@ class HttpSettings:
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     behind_proxy: bool = False
     trusted_proxies: tuple[str, ...] | None = None
+    max_requests: float | None = None
     network_timeout: float = 60.0
     slowest_speed: float = 100.0
 
@@ -96,6 +101,8 @@ class TusRoutes:
     def __init__(self, services: Services, settings: HttpSettings) -> None:
         self._services = services
         self._settings = settings
+        most = settings.max_requests
+        self._rates = None if most is None else Rates(most)
         self._proxies: Proxies | None = None
         if settings.behind_proxy:
             self._proxies = Proxies(settings.trusted_proxies)
@@ -149,6 +156,9 @@ class TusRoutes:
             return None
         begun = time.monotonic()
         headers = Headers(scope["headers"])
+        client = "" if self._rates is None else self._client(scope, headers)
+        if self._rates is not None and self._rates.wait(client, begun):
+            return None
         try:
             request = Request(
                 method=method,
@@ -168,6 +178,8 @@ class TusRoutes:
             return None
         if upload is None:
             return None
+        if self._rates is not None:
+            self._rates.add(client, begun)
         if request.upload_id is None:
             response = tus1.build_created(upload, self._location(scope, request, upload.id))
         else:
@@ -195,7 +207,12 @@ class TusRoutes:
                 trailers="tusd_py.trailers" in (scope.get("extensions") or ()),
             )
             method = tus1.effective_method(request)
-            await self._serve(scope, request, method, body, exchange)
+            try:
+                await self._serve(scope, request, method, body, exchange)
+            except TusError:
+                # Also what was refused before it was known whose it is.
+                self._count(scope, headers, method, exchange)
+                raise
         except TusError as error:
             code = error.code
             if error.limit:
@@ -274,6 +291,7 @@ class TusRoutes:
             exchange.grant = await _ask(authorize, access)
             command = _granted(command, exchange.grant)
             confirm = partial(_ask, authorize, access)
+        self._count(scope, request.headers, method, exchange)
         if isinstance(command, commands.Create):
             command = self._with_client(command, scope, request.headers)
         if self._services.recalls:
@@ -320,6 +338,22 @@ class TusRoutes:
         if command.grant is not None and command.grant.query_for is not None:
             location += "?" + command.grant.query_for(upload.id)
         return tus1.build_created(upload, location, *replies)
+
+    def _count(self, scope: Scope, headers: Headers, method: str, exchange: Exchange) -> None:
+        """Counts a request, once: for its principal, or else for its address.
+
+        Raises:
+            TooManyRequests: Of the same came too many lately.
+        """
+        # After a refused HEAD tus-js-client begins anew, and after a refused preflight never.
+        if self._rates is None or exchange.is_counted or method in ("HEAD", "OPTIONS"):
+            return
+        exchange.is_counted = True
+        principal = "" if exchange.grant is None else exchange.grant.principal
+        client, now = principal or self._client(scope, headers), time.monotonic()
+        if seconds := self._rates.wait(client, now):
+            raise TooManyRequests(self._rates.per_second, seconds)
+        self._rates.add(client, now)
 
     def _with_client(
         self, command: commands.Create, scope: Scope, headers: Headers

@@ -34,7 +34,8 @@ class OpenUploads:
         Raises:
             TooManyUploads: It has as many as it may, or all together have.
         """
-        limits.check_open(self._of.get(client, 0), self._in_all)
+        # Whoever has no name is nobody in particular.
+        limits.check_open(self._of.get(client, 0) if client else 0, self._in_all)
 
     @contextmanager
     def place(self, client: str, limits: Limits) -> Iterator[None]:

@@ -31,6 +31,7 @@
         UploadStopped                 any  ERR_UPLOAD_STOPPED
         TerminationRejected           any  ERR_UPLOAD_TERMINATION_REJECTED
       UploadExists                    409  ERR_UPLOAD_EXISTS
+      TooManyRequests                 429  ERR_TOO_MANY_REQUESTS
       TooManyUploads                  429  ERR_TOO_MANY_UPLOADS
         TooManyUploadsInAll           503  ERR_TOO_MANY_UPLOADS
       ReadTimeout                     503  ERR_READ_TIMEOUT
@@ -46,6 +47,7 @@ The codes are tusd's where tusd has one, so that tooling made for it keeps worki
 are those of the specification.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -414,6 +416,28 @@ class UploadExists(TusError):
 
     def __str__(self) -> str:
         return f"there is an upload {self.upload_id!r} already"
+
+
+class TooManyRequests(TusError):
+    """A client asks too often."""
+
+    code, status, section = "ERR_TOO_MANY_REQUESTS", 429, ""
+    limit = "requests"
+
+    def __init__(self, per_second: float, seconds: float) -> None:
+        self.per_second = per_second
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"you send more than {self.per_second:g} requests per second; "
+            "wait a moment, and go on where HEAD says"
+        )
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to come back, in seconds."""
+        return (("Retry-After", str(math.ceil(self.seconds))),)
 
 
 class TooManyUploads(TusError):
