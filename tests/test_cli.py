@@ -170,6 +170,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("no-auth", "true", 2, "no_auth", True),
     ("network-timeout", "1m30s", 2, "network_timeout", 90.0),
     ("slowest-speed", "1KiB", 2, "slowest_speed", 1024),
+    ("slowest-download", "1KiB", 1, "connections.slowest_download", 1024),
     ("acquire-lock-timeout", "250ms", 2, "acquire_lock_timeout", 0.25),
     ("shutdown-timeout", "30", 1, "shutdown_timeout", 30.0),
     ("workers", "4", 1, "workers", 4),

@@ -499,6 +499,13 @@ def main() -> None:
     help="End a request that brings fewer bytes per second, over half a minute; 0 for no limit.",
 )
 @_flag(
+    "--slowest-download",
+    type=SIZE,
+    default="100",
+    help="End an answer of which the client takes fewer bytes per second, over a minute; 0 for no "
+    "limit.",
+)
+@_flag(
     "--acquire-lock-timeout",
     type=DURATION,
     default="20s",
@@ -578,6 +585,7 @@ def serve_command(**flags: Any) -> None:
             most_per_address=flags["max_connections_per_address"] or None,
             head_within=flags["head_timeout"],
             max_head=flags["max_head_size"],
+            slowest_download=flags["slowest_download"],
         ),
     )
     flags["hooks"] = HookSettings(**_of(HookSettings, flags))

@@ -65,6 +65,7 @@ LIMITS = (
     "free-disk",
     "network-timeout",
     "slowest-speed",
+    "slowest-download",
     "requests",
 )
 """What a client can be refused by, or cut short."""

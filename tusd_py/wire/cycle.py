@@ -352,7 +352,9 @@ class Cycle(RequestResponseCycle):
     async def _send_file(self, message: Message) -> None:
         connection = self.connection
         threads = connection.workshop.threads
-        more = await answer(self, message, lost=connection.lost, threads=threads)
+        more = await answer(
+            self, message, lost=connection.lost, threads=threads, watch=connection.watch
+        )
         if not self.disconnected:
             self._send_body(b"", more=more)
 
@@ -362,7 +364,7 @@ class Cycle(RequestResponseCycle):
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
-            self.transport.close()
+            self.connection.close()
         self.on_response()
 
     def _log(self, status: int) -> None:

@@ -16,11 +16,9 @@ import asyncio
 import contextlib
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tusd_py.wire.cycle import Cycle, Flow, build_head
-from tusd_py.wire.limits import ConnectionLimits
-from tusd_py.wire.workshop import Workshop
+from tusd_py.wire.patience import Patient
 
 MAX_TRAILERS = 8 * 1024
 """Bytes of the trailers that are kept."""
@@ -46,7 +44,7 @@ class _UnknownCoding(Exception):
     """Likewise."""
 
 
-class HeadReader(HttpToolsProtocol):
+class HeadReader(Patient):
     """What a connection does before there is a request; see the rules above.
 
     uvicorn puts trailers that came early among the headers of the request. A proxy that checks or
@@ -56,8 +54,6 @@ class HeadReader(HttpToolsProtocol):
 
     cycle: Cycle
     flow: Flow
-    workshop: Workshop
-    limits = ConnectionLimits()
     _address = ""
     _has_begun = False
     _is_in_head = False
@@ -304,7 +300,7 @@ class HeadReader(HttpToolsProtocol):
         self.transport.write(build_head(status, headers) + b"\r\n" + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(_LINGER, self.transport.close)
+        self.loop.call_later(_LINGER, self.close)
 
     def _drop(self, size: int) -> None:
         self._dropped += size

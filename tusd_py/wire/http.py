@@ -249,7 +249,7 @@ class HttpProtocol(HeadReader):
             self._start_asgi_task(cycle, app)
             return
         if self._is_half_closed and self.cycle.response_complete:
-            self.transport.close()
+            self.close()
             return
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
@@ -264,7 +264,7 @@ class HttpProtocol(HeadReader):
         if left > 0:
             self._look_again_in(left)
         else:
-            self.transport.close()
+            self.close()
 
     def _look_again_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(

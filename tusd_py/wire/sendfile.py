@@ -31,6 +31,8 @@ from tusd_py.wire.bursts import Threads
 
 T = TypeVar("T")
 
+Watch = Callable[[Callable[[], int] | None], None]
+
 PATHSEND = "http.response.pathsend"
 ZEROCOPYSEND = "http.response.zerocopysend"
 EXTENSIONS = (PATHSEND, ZEROCOPYSEND)
@@ -73,6 +75,7 @@ async def send_file(
     drained: Callable[[], Awaitable[None]],
     lost: asyncio.Future[None],
     threads: Threads,
+    watch: Watch = lambda _: None,
 ) -> int:
     """Sends a part of a file behind whatever was written to the transport before.
 
@@ -86,6 +89,7 @@ async def send_file(
         drained: Waits while the transport has paused its protocol's writing.
         lost: Done once the transport has said `connection_lost`.
         threads: They send; shared with whatever else moves bytes.
+        watch: Told what tells the bytes that the kernel was given so far, and None in the end.
 
     Returns:
         Bytes that went out: fewer than asked for if the file has become shorter.
@@ -100,6 +104,7 @@ async def send_file(
     sending = _Sending(os.dup(transport.get_extra_info("socket").fileno()), piece, threads)
     lost.add_done_callback(sending.stop)
     try:
+        watch(lambda: sending.sent)
         while sending.goes_on:
             await _run(threads, sending.burst, on_cancel=sending.stop)
             if sending.goes_on and sending.is_full:
@@ -108,6 +113,7 @@ async def send_file(
             raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was closed")
         return sending.sent
     finally:
+        watch(None)
         lost.remove_done_callback(sending.stop)
         os.close(sending.socket)
 
@@ -118,6 +124,7 @@ async def answer(
     *,
     lost: asyncio.Future[None],
     threads: Threads,
+    watch: Watch = lambda _: None,
 ) -> bool:
     """Serves a message of `EXTENSIONS` up to the end of its bytes.
 
@@ -126,6 +133,7 @@ async def answer(
         message: As ASGI's extensions define it; `file` is a descriptor, or has one.
         lost: See `send_file`.
         threads: Likewise; a path is opened there, too.
+        watch: Likewise.
 
     Returns:
         Whether more of the body comes. What is left to do is what an `http.response.body` without
@@ -150,7 +158,12 @@ async def answer(
         sent = 0
         try:
             sent = await send_file(
-                cycle.transport, piece, drained=cycle.flow.drain, lost=lost, threads=threads
+                cycle.transport,
+                piece,
+                drained=cycle.flow.drain,
+                lost=lost,
+                threads=threads,
+                watch=watch,
             )
         except ConnectionError:
             # As for any other message: that nobody listens is not the application's fault.
