@@ -95,18 +95,18 @@ class HttpCarrier:
                     raise NoAnswer(f"the answer is longer than {limit} bytes")
             return answer.status_code, said
 
-    def _headers(self, call: Call) -> list[tuple[str, str]]:
+    def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         lines = call.upload.request.header_lines
         headers = [
-            (name, value)
+            (name.encode("ascii"), value.encode("latin-1"))  # as they came
             for name in self._settings.forward_headers
             for sent, value in lines
             if sent.lower() == name.lower()
         ]
-        headers.append(("Content-Type", "application/json"))
+        headers.append((b"Content-Type", b"application/json"))
         if call.event_id:
-            headers.append((EVENT_ID, call.event_id))
+            headers.append((EVENT_ID.encode(), call.event_id.encode()))
         if self._settings.secret is not None:
             digest = hmac.new(self._settings.secret, call.body, hashlib.sha256).hexdigest()
-            headers.append((SIGNATURE, f"sha256={digest}"))
+            headers.append((SIGNATURE.encode(), b"sha256=" + digest.encode()))
         return headers
