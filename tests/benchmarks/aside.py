@@ -38,6 +38,11 @@ class Aside(Generic[T]):
         self._process.start()
         into.close()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` would not wait."""
+        return self._from.poll(0)
+
     def result(self, within: float) -> T:
         """What the function returns.
 

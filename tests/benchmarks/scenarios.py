@@ -24,6 +24,7 @@ from tests.benchmarks.meter import Figures
 from tests.benchmarks.peers import BARE, DEFAULT, NODE, OURS, STARLETTE, TUSD, Peer
 from tests.benchmarks.records import cleanup, records
 from tests.benchmarks.servers import folder, running
+from tests.benchmarks.siege import Plan, siege
 from tests.benchmarks.uploading import Small, Stream, small, stream
 
 OTHERS = (STARLETTE, TUSD, NODE, "tuspyserver", "resumable-upload")
@@ -51,6 +52,18 @@ _HELD = (
     Column(key="opening", heading="opened in s"),
     Column(key="finishing", heading="finished in s"),
     Column(key="whole", heading="whole", digits=0),
+)
+_SIEGE = (
+    Column(key="quiet_p50", heading="quiet HEAD p50 ms", digits=2),
+    Column(key="quiet_p99", heading="p99 ms", digits=2),
+    Column(key="p50", heading="besieged p50 ms", digits=2),
+    Column(key="p99", heading="p99 ms", digits=2),
+    Column(key="quiet_speed", heading="quiet PATCH MB/s", digits=0),
+    Column(key="speed", heading="besieged MB/s", digits=0),
+    _EACH,
+    Column(key="core", heading="% of a core"),
+    Column(key="achieved", heading="% of a byte/s", digits=0),
+    Column(key="ended", heading="ended", digits=0),
 )
 _MEMORY = (
     Column(key="idle", heading="idle MiB"),
@@ -200,6 +213,27 @@ def held_clients(scale: Scale) -> Iterator[Case]:
     )
 
 
+def siege_of(scale: Scale) -> Iterator[Case]:
+    """Connections that send a byte a second."""
+    heads, bodies = scale.besieging
+    plan = Plan(heads=heads, bodies=bodies, seconds=scale.besieged_seconds, size=scale.big)
+
+    def measure(peer: Peer, bench: Bench) -> Figures:
+        with folder(bench.disk) as uploads, running(peer, bench.home, uploads) as server:
+            figures = beside(WITHIN, siege, server.target, plan)
+            server.check_files(2, plan.size)
+            return figures
+
+    yield Case(
+        title=f"{heads:,} connections that send a head, and {bodies:,} a body, a byte each second",
+        servers=PATIENT,
+        measure=measure,
+        columns=_SIEGE,
+        reference=OURS,
+        rounds=3,
+    )
+
+
 def memory(scale: Scale) -> Iterator[Case]:
     """Memory over a very large PATCH."""
     plan = Stream(size=scale.memory, chunk=scale.memory, sampled=True)
@@ -295,6 +329,7 @@ SCENARIOS: dict[str, Callable[[Scale], Iterator[Case]]] = {
     "checksum": checksum,
     "slow": slow_clients,
     "held": held_clients,
+    "siege": siege_of,
     "memory": memory,
     "download": downloads,
     "records": records,
