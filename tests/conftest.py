@@ -1,16 +1,17 @@
 """What all tests share."""
 
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.storage.s3_servers import CEPH_PROGRAMS, S3Server, ceph, missing
+from tests.storage.s3_keeper import keeping, kept_store
+from tests.storage.s3_servers import S3Server
 
 if TYPE_CHECKING:
     from tests.storage.s3_place import S3Place
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ.pop(f"TUSD_PY_TEST_{option.upper()}", None)
         elif given is not None:
             os.environ[f"TUSD_PY_TEST_{option.upper()}"] = given
+    if not hasattr(config, "workerinput"):
+        # The process that the run begins with; see `keeping`.
+        kept = ExitStack()
+        kept.enter_context(keeping())
+        config.add_cleanup(kept.close)
 
 
 @pytest.fixture
@@ -56,17 +62,9 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """A real S3 store, one for all tests of this process."""
-    if lacking := missing(CEPH_PROGRAMS):
-        pytest.skip(f"no S3 server to test on: {', '.join(lacking)} not installed")
-    # Of a short name, since there are sockets in it.
-    folder = Path(tempfile.mkdtemp(prefix="ceph-"))
-    try:
-        with ceph(folder / "c") as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
+def s3_server() -> S3Server:
+    """A real S3 store, one for all tests of a run."""
+    return kept_store("ceph")
 
 
 @pytest.fixture

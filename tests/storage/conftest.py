@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.s3_servers import SWIFT_PROGRAMS, S3Server, missing, swift
+from tests.storage.s3_keeper import kept_store
+from tests.storage.s3_servers import S3Server
 from tusd_py.storage.disk import DiskStorage
 
 NewTmpfs = Callable[[int], Path]
@@ -25,12 +26,9 @@ async def storage(place: Path) -> DiskStorage:
 
 
 @pytest.fixture(scope="session")
-def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def swift_server() -> S3Server:
     """Another store than that of `s3_server`, which reads the same API in its own way."""
-    if lacking := missing(SWIFT_PROGRAMS):
-        pytest.skip(f"no Swift to test on: {', '.join(lacking)} not installed")
-    with swift(tmp_path_factory.mktemp("swift") / "s") as server:
-        yield server
+    return kept_store("swift")
 
 
 @pytest.fixture

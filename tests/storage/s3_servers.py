@@ -41,6 +41,9 @@ SWIFT_PROGRAMS = ("memcached", str(Path(sys.executable).with_name("swift-proxy-s
 KMS_KEY = "testkey-1"
 """The id of a key that Ceph's gateway encrypts with."""
 
+SMALL_PART = 128 << 10
+"""Bytes of any part but the last, where a gateway is to take small ones."""
+
 STORAGE_CLASS = "COLD"
 """One of Ceph's beside the usual one."""
 
@@ -73,12 +76,16 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """Where one listens, and who may use it."""
+    """Where one listens, and who may use it.
+
+    Attributes:
+        gateway: What listens there; None if others use it, too.
+    """
 
     endpoint: str
     access_key: str
     secret_key: str
-    gateway: Gateway
+    gateway: Gateway | None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -154,17 +161,67 @@ def _write(path: Path, sections: Sections) -> None:
         parser.write(file)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Ceph that runs, for gateways of any process.
+
+    Attributes:
+        folder: All that belongs to it.
+    """
+
+    folder: Path
+    access_key: str
+    secret_key: str
+
+
 @contextlib.contextmanager
 def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> Iterator[S3Server]:
-    """A monitor, one store in memory, and the S3 gateway before it.
+    """A cluster, and a gateway before it; see there."""
+    with cluster(folder, room=room) as made, gateway(made, smallest_part=smallest_part) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def gateway(made: Cluster, *, smallest_part: int = 5 << 20) -> Iterator[S3Server]:
+    """What speaks S3; a cluster may have several.
+
+    Args:
+        made: Where the objects lie.
+        smallest_part: Bytes of any part but the last.
+    """
+    (port,) = free_ports(1)
+    name = f"rgw-{port}"
+    programs = _Programs(made.folder, {"CEPH_CONF": str(made.folder / "ceph.conf")})
+    flags = {
+        "rgw-frontends": f"beast endpoint=127.0.0.1:{port}",
+        "rgw-multipart-min-part-size": smallest_part,
+        "admin-socket": made.folder / f"{name}.sock",
+        "log-file": made.folder / f"{name}.log",
+    }
+    words = [f"--{flag}={value}" for flag, value in flags.items()]
+    started = Gateway(programs, port, name, "radosgw", "-f", "-n", "client.rgw", *words)
+    try:
+        started.start()
+        yield S3Server(
+            endpoint=f"http://127.0.0.1:{port}",
+            access_key=made.access_key,
+            secret_key=made.secret_key,
+            gateway=started,
+        )
+    finally:
+        programs.stop()
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *, room: int = 8 << 30) -> Iterator[Cluster]:
+    """A monitor, and one store in memory.
 
     Args:
         folder: Its path must be short, since sockets lie in it.
-        smallest_part: Bytes of any part but the last.
         room: Bytes for objects; they are not taken before they are needed.
     """
     folder.mkdir(parents=True)
-    port, monitor, first = free_ports(3)
+    monitor, first = free_ports(2)
     cluster, store = uuid.uuid4(), uuid.uuid4()
     keyring, config, monmap = folder / "keyring", folder / "ceph.conf", folder / "monmap"
     shared: dict[str, object] = {
@@ -200,9 +257,11 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> 
                 "memstore device bytes": room,
             },
             "client.rgw": {
-                "rgw frontends": f"beast endpoint=127.0.0.1:{port}",
                 "rgw run sync thread": "false",
-                "rgw multipart min part size": smallest_part,
+                # They would wait for one another, half a minute for one that was killed.
+                "rgw cache enabled": "false",
+                # All of a bucket's keys are listed from one place, since there are few.
+                "rgw override bucket index max shards": 1,
                 # A key of its own stands for a KMS, over plain HTTP.
                 "rgw crypt require ssl": "false",
                 "rgw crypt s3 kms backend": "testing",
@@ -242,14 +301,7 @@ def ceph(folder: Path, *, smallest_part: int = 5 << 20, room: int = 8 << 30) -> 
             pool = ("--data-pool=default.rgw.cold",) if zone == "zone" else ()
             add = ("placement", "add", *where, f"--storage-class={STORAGE_CLASS}", *pool)
             programs.run("radosgw-admin", zone, *add)
-        gateway = Gateway(programs, port, "rgw", "radosgw", "-f", "-n", "client.rgw")
-        gateway.start()
-        yield S3Server(
-            endpoint=f"http://127.0.0.1:{port}",
-            access_key=access_key,
-            secret_key=secret_key,
-            gateway=gateway,
-        )
+        yield Cluster(folder=folder, access_key=access_key, secret_key=secret_key)
     finally:
         programs.stop()
 
@@ -259,6 +311,19 @@ def _new_key() -> str:
 
 
 _ROLES = ("object", "container", "account")
+_RINGS = """
+import sys
+from swift.common.ring import RingBuilder
+folder, *ports = sys.argv[1:]
+for each in ports:
+    role, port = each.split(":")
+    builder = RingBuilder(4, 1, 0)
+    where = {"ip": "127.0.0.1", "port": int(port), "device": "disk"}
+    builder.add_dev({"region": 1, "zone": 1, "weight": 1, **where})
+    builder.rebalance()
+    builder.get_ring().save(f"{folder}/{role}.ring.gz")
+"""
+"""All rings by one process, where Swift's own program would have to be started nine times."""
 
 
 @contextlib.contextmanager
@@ -288,10 +353,8 @@ def swift(folder: Path) -> Iterator[S3Server]:
     try:
         for role, role_port in zip(_ROLES, ports, strict=True):
             _write_role(folder, role, role_port, shared)
-            ring = (bin_folder / "swift-ring-builder", folder / f"{role}.builder")
-            programs.run(*ring, "create", 4, 1, 0)
-            programs.run(*ring, "add", f"r1z1-127.0.0.1:{role_port}/disk", 1)
-            programs.run(*ring, "rebalance")
+        words = (f"{role}:{role_port}" for role, role_port in zip(_ROLES, ports, strict=True))
+        programs.run(sys.executable, "-c", _RINGS, folder, *words)
         _write_proxy(folder, port, cache, shared)
         where = ("-u", _user(), "-l", "127.0.0.1", "-p", cache, "-U", 0, "-m", 64)
         memory = programs.start("memcached", "memcached", *where)

@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tests.faults.s3 import errors, kills, serve
+from tests.faults.s3 import errors, kills
 from tests.faults.s3.proxy import Kind
 from tests.faults.s3.scenarios import SCENARIOS
-from tests.storage.s3_servers import CEPH_PROGRAMS, ceph, missing
+from tests.storage.s3_servers import CEPH_PROGRAMS, SMALL_PART, ceph, missing
 
 AT_ONCE = 2
 """Stores, and servers, at a time."""
@@ -28,7 +28,7 @@ def meet(name: str, folder: Path, kinds: list[str], most: int | None) -> errors.
     # Of a short name, since there are sockets in it.
     place = Path(tempfile.mkdtemp(prefix="ceph-"))
     try:
-        with ceph(place / "c", smallest_part=serve.SMALLEST) as store:
+        with ceph(place / "c", smallest_part=SMALL_PART) as store:
             os.environ.update(store.environment)
             found = SCENARIOS[name]
             return errors.meet_each(store, found, folder / name, kinds=kinds, most=most)
@@ -40,7 +40,7 @@ def kill(name: str, folder: Path, kinds: list[Kind], most: int | None) -> list[k
     """Likewise."""
     place = Path(tempfile.mkdtemp(prefix="ceph-"))
     try:
-        with ceph(place / "c", smallest_part=serve.SMALLEST) as store:
+        with ceph(place / "c", smallest_part=SMALL_PART) as store:
             os.environ.update(store.environment)
             return [
                 kills.kill_each(store, SCENARIOS[name], kind, folder / f"{name}-{number}", most)

@@ -1,34 +1,23 @@
 """A store that takes small parts, and servers over it."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.storage.s3_servers import CEPH_PROGRAMS, S3Server, ceph, missing
+from tests.storage.s3_keeper import kept_store
+from tests.storage.s3_servers import S3Server
 
 # Whoever tests something else may have no client for such a store.
 pytest.importorskip("aiobotocore")
 pytest.importorskip("boto3")
 
-from tests.faults.s3 import serve
 from tests.faults.s3.served import S3Served, s3_serving
 
 
 @pytest.fixture(scope="session")
-def small_store() -> Iterator[S3Server]:
-    """One for all tests of this room."""
-    if lacking := missing(CEPH_PROGRAMS):
-        pytest.skip(f"no S3 server to test on: {', '.join(lacking)} not installed")
-    # Of a short name, since there are sockets in it.
-    folder = Path(tempfile.mkdtemp(prefix="ceph-"))
-    try:
-        with ceph(folder / "c", smallest_part=serve.SMALLEST) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder)
+def small_store() -> S3Server:
+    """One for all tests of a run."""
+    return kept_store("ceph of small parts")
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,7 @@ def kill_each(
 def run_killed(server: S3Served, scenario: Scenario, kind: Kind, at: int) -> str | None:
     """Once through the scenario, with a kill: at which call, None if there were fewer."""
     gateway = server.place.server.gateway
+    assert gateway is not None, "nobody else uses it"
     hits_gateway = kind.name.startswith("gateway")
     server.proxy.on_kill = gateway.kill if hits_gateway else server.strike
     server.proxy.arm(Fault(kind=kind, at=at))

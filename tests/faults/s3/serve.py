@@ -8,13 +8,13 @@ from dataclasses import replace
 from botocore.retries.standard import ExponentialBackoff
 
 from tests.launch import switch
+from tests.storage.s3_servers import SMALL_PART
 from tusd_py.cli import main
 from tusd_py.storage import s3, s3_bucket
 from tusd_py.storage.s3_parts import PartRules
 
-PART = 256 << 10
-SMALLEST = PART // 2
-RULES = PartRules(preferred=PART, smallest=SMALLEST, largest=PART)
+PART = 2 * SMALL_PART
+RULES = PartRules(preferred=PART, smallest=SMALL_PART, largest=PART)
 TRIES = 3
 
 Storage = s3.S3Storage

@@ -1,12 +1,23 @@
 """A sample of `python -m tests.faults.s3 kills` and `gateway`: a kill, and nothing is lost."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.faults.s3.kills import KINDS, run_killed
 from tests.faults.s3.scenarios import SCENARIOS
 from tests.faults.s3.served import S3Served
+from tests.storage.s3_keeper import kept_cluster
+from tests.storage.s3_servers import SMALL_PART, S3Server, gateway
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def small_store() -> Iterator[S3Server]:
+    """One whose gateway nobody else uses."""
+    with gateway(kept_cluster(), smallest_part=SMALL_PART) as store:
+        yield store
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.faults.s3.proxy import Fault, How, Kind, When
 from tests.faults.s3.serve import PART
 from tests.faults.s3.served import S3Served, s3_serving
 from tests.serving import eventually
-from tests.storage.s3_servers import SWIFT_PROGRAMS, missing, swift
+from tests.storage.s3_keeper import kept_store
 
 MIB = 1 << 20
 
@@ -20,14 +20,12 @@ MIB = 1 << 20
 @pytest.fixture
 def over_swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Served]:
     """A store that takes gaps in the numbers of parts, and a server with parts of 8 MiB."""
-    if lacking := missing(SWIFT_PROGRAMS):
-        pytest.skip(f"no Swift to test on: {', '.join(lacking)} not installed")
-    with swift(tmp_path / "s") as store:
-        for name, value in store.environment.items():
-            monkeypatch.setenv(name, value)
-        with s3_serving(store, tmp_path / "tusd-py", program="") as made:
-            made.start()
-            yield made
+    store = kept_store("swift")
+    for name, value in store.environment.items():
+        monkeypatch.setenv(name, value)
+    with s3_serving(store, tmp_path / "tusd-py", program="") as made:
+        made.start()
+        yield made
 
 
 def replaced_late(server: S3Served, part: int, when: When = When.BEFORE) -> tuple[str, bytes]:
