@@ -355,6 +355,8 @@ def head_of(url: str) -> bytes:
 def test_workers_of_serve_hand_over_and_share_a_directory(tmp_path: Path) -> None:
     uploads = tmp_path / "uploads"
     with serving(uploads, "--workers", "4") as server, httpx.Client(verify=NO_TLS) as client:
+        stats = httpx.URL(server.url).join("/api/stats")
+        eventually("not all answer", lambda: client.get(stats).json()["workers"] == 4)
         sent, _ = send_many([server.url])
         check_all(server.url, sent)
         url = ask(client, "POST", server.url, Upload_Length="10").headers["Location"]

@@ -29,6 +29,7 @@ from tusd_py.engine.query import download
 from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Services, Timing
 from tusd_py.engine.sweep import SweepReport, recover, sweep
+from tusd_py.engine.talk import Talk
 from tusd_py.hooks.events import Observed
 from tusd_py.hooks.interface import (
     Authorize,
@@ -111,6 +112,7 @@ class TusApp:
         authorize: See `Hooks`, as all that follow.
 
     Attributes:
+        routes: What answers requests.
         at_stop: Called at the end of `stop`, to let go of what the functions work with.
 
     Example:
@@ -177,10 +179,11 @@ class TusApp:
             ),
             fsync=Fsync(fsync),
             timing=self._settings.timing,
+            talk=Talk(self._neighbours),
             wake_outbox=self._wake_outboxes,
         )
         self._base_path = with_slashes(self._settings.base_path)
-        self._routes = TusRoutes(self.services, self._settings.http)
+        self.routes = TusRoutes(self.services, self._settings.http)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._probing: asyncio.Task[str] | None = None
@@ -211,8 +214,8 @@ class TusApp:
             base_path: What uploads lie under, with a slash at its end.
         """
         if not self._is_open:
-            await self._ready()
-        await self._routes.answer(scope, receive, send, base_path)
+            await self.ready()
+        await self.routes.answer(scope, receive, send, base_path)
 
     def answer_at_once(
         self, scope: Scope, data: bytes, base_path: str | None = None
@@ -233,7 +236,7 @@ class TusApp:
             return None
         if base_path is None:
             scope, base_path = _located(scope, self._base_path)
-        return self._routes.answer_at_once(scope, data, base_path)
+        return self.routes.answer_at_once(scope, data, base_path)
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -299,7 +302,7 @@ class TusApp:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         begun = time.monotonic()
-        is_idle = await self._routes.idle(within)
+        is_idle = await self.routes.idle(within)
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
         await flush(self.services, until=begun + within)
         await self.state.close()
@@ -349,7 +352,7 @@ class TusApp:
 
     async def sweep(self, *, dry_run: bool = False) -> SweepReport:
         """Removes what nobody will finish, as the server does by itself every ten minutes."""
-        await self._ready()
+        await self.ready()
         return await sweep(self.services, dry_run=dry_run)
 
     async def take(self, upload_id: str, to: str | Path) -> None:
@@ -363,7 +366,7 @@ class TusApp:
             UploadNotFinished: It is not complete.
             FileExistsError: Another file lies at `to`; nothing was moved.
         """
-        await self._ready()
+        await self.ready()
         services = self.services
         if upload_id in services.finishing:
             upload = await self.state.load(upload_id)
@@ -398,7 +401,8 @@ class TusApp:
             return mounted
         return beside(self, self.lifespan, app, prefix)
 
-    async def _ready(self) -> None:
+    async def ready(self) -> None:
+        """Waits until everything is open, which it opens by itself where nobody else does."""
         if self._opening is None:
             logger.warning(
                 "TusApp serves without its lifespan: expired uploads are not swept, and events "

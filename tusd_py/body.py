@@ -112,6 +112,11 @@ class Body(Protocol):
         """The first reason that was given to `interrupt`."""
         ...
 
+    @property
+    def came(self) -> int:
+        """Bytes that have come from the client so far, whether they are stored or not."""
+        ...
+
     def whole(self) -> bytes | None:
         """Takes all of the body, if it is small and in memory already; None otherwise."""
         ...

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import (
@@ -65,6 +66,22 @@ _TIMED = (
     ("tusd_commit_seconds", "Records committed by a thread, with the wait for it."),
 )
 _OUTBOX = ("outbox",)
+
+
+class Counts(NamedTuple):
+    """What has happened since the start: uploads, bytes, and refused requests.
+
+    Attributes:
+        received: Bytes that were stored and count.
+        errors: Status, code, and how many times.
+    """
+
+    created: int
+    finished: int
+    terminated: int
+    expired: int
+    received: int
+    errors: list[tuple[int, str, int]]
 
 
 class Metrics(Collector):
@@ -164,6 +181,29 @@ class Metrics(Collector):
         if place is None:
             place = self._errors[status, code] = self._numbers.find("errors", str(status), code)
         return place
+
+    def counts(self) -> "Counts":
+        """What has happened since the start, in all workers."""
+        totals = _add_up(self._numbers.rows())
+        counted = (int(totals[title,][0]) for _, title, _ in _COUNTED[:5])
+        received, created, finished, terminated, expired = counted
+        return Counts(
+            created=created,
+            finished=finished,
+            terminated=terminated,
+            expired=expired,
+            received=received,
+            errors=[
+                (int(name[1]), name[2], int(count))
+                for name, (count, *_) in totals.items()
+                if name[0] == "errors"
+            ],
+        )
+
+    @property
+    def received(self) -> int:
+        """Bytes that were stored by this process and count."""
+        return int(self._values[self._received])
 
     def collect(self) -> Iterator[Metric]:
         """See `prometheus_client.registry.Collector`."""

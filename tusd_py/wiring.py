@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tusd_py.app import Settings, TusApp
+from tusd_py.asgi.api import Api
 from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.routes import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, READY_PATH, build_site
@@ -444,6 +445,7 @@ class ServerApp:
         has_page = ui and _has_room_for_page(self._endpoint)
         page = build_ui(find_page(), self._endpoint) if has_page else []
         self._site = build_site(metrics, shown_at, self._endpoint, tus.why_not_ready, page)
+        self._api = Api(tus.services, tus.routes, metrics, self._endpoint)
         self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -452,6 +454,9 @@ class ServerApp:
             await self._both(scope, receive, send)
         elif scope["path"] in self._pages:
             await self._site(scope, receive, send)
+        elif self._api.has(scope["path"]):
+            await self._tus.ready()
+            await self._api(scope, receive, send)
         elif scope["path"].startswith(self._endpoint):
             # As it would come to by way of `_both`, which is for what has another path.
             await self._tus.answer(scope, receive, send, self._endpoint)
@@ -483,7 +488,7 @@ class ServerApp:
     ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
         """See `wire.http`; of pages nothing is known."""
         path = scope["path"]
-        if not path.startswith(self._endpoint) or path in self._pages:
+        if not path.startswith(self._endpoint) or path in self._pages or self._api.has(path):
             return None
         return self._tus.answer_at_once(scope, data, self._endpoint)
 

@@ -345,6 +345,11 @@ PATHS = [
     "/healthz",
     "/metrics",
     "/files/../files/{id}",
+    "/api/uploads",
+    "/api/uploads?state=complete&limit=1&parts=1",
+    "/api/uploads/",
+    "/api/uploads/{id}",
+    "/api/stats",
 ]
 METHODS = ["OPTIONS", "HEAD", "GET", "POST", "PATCH", "PUT", "DELETE", "PROPFIND"]
 HEADS: list[dict[str, str]] = [
@@ -443,15 +448,16 @@ async def test_no_route_and_no_verb_reaches_storage_without_authority(tmp_path: 
         # Whether there is room is nobody's upload.
         ready = await scan(server, "0" * 32, ["/readyz"])
         assert {name for *_, touched in ready for name in touched} == {"is_short"}
-        assert verbs == {"create", "append", "query", "terminate", "download"}
+        assert verbs == {"create", "append", "query", "terminate", "download", "list", "stats"}
         assert {status for _, _, status, _ in found} <= {200, 204, 400, 401, 404, 405, 412, 415}
 
 
 async def test_the_scan_sees_what_is_touched(tmp_path: Path) -> None:
     """Or it could not fail."""
     async with running(tmp_path, authorize=by_name) as server:
-        found = await scan(server, "0" * 32, PATHS[:3])
+        found = await scan(server, "0" * 32, [*PATHS[:3], "/api/stats", "/api/uploads"])
     touching = {method for _, method, _, touched in found if touched}
+    assert {"newest", "count_open"} <= {name for *_, touched in found for name in touched}
     assert touching >= {"HEAD", "GET", "POST", "PATCH", "DELETE"}
 
 

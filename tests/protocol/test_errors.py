@@ -27,6 +27,7 @@ ALL: list[TusError] = [
     errors.InvalidUploadConcat("Upload-Concat", "is empty", WEIRD),
     errors.UnsupportedAlgorithm(WEIRD, "sha1"),
     errors.InvalidPart(WEIRD, "does not exist"),
+    errors.InvalidQuestion("limit is a number above 0"),
     errors.MethodNotAllowed(WEIRD, "POST"),
     errors.NotAuthenticated("send a token", "Bearer"),
     errors.NotAllowed("this URL is for downloads"),

@@ -42,7 +42,12 @@ class TestRecords:
     ) -> None:
         kept = await state.insert(first)
         assert await state.load(first.id) == first
-        changed = second._replace(id=kept.id, generation=kept.generation)
+        changed = second._replace(
+            id=kept.id,
+            created_at=kept.created_at,
+            generation=kept.generation,
+            principal=kept.principal,
+        )
         committed = await state.commit(changed)
         assert committed == changed._replace(generation=kept.generation + 1)
         assert await state.load(first.id) == committed

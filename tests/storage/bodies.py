@@ -65,5 +65,9 @@ class Bytes:
     def interrupt(self, reason: Reason) -> None:
         self.interrupted_by = self.interrupted_by or reason
 
+    @property
+    def came(self) -> int:
+        return sum(map(len, self.pieces))
+
     def whole(self) -> bytes | None:
         return None

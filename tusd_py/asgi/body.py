@@ -97,7 +97,7 @@ class ReceiveBody:
         self._measured_for = 0.0
         self._measured = 0
         self._chunks: deque[memoryview] = deque()
-        self._waiting = 0
+        self._waiting = self._came = 0
         self._ended: EndedBy | None = None
         self._given_up: EndedBy | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -117,6 +117,11 @@ class ReceiveBody:
     def trailers(self) -> Sequence[tuple[bytes, bytes]]:
         """See `Body.trailers`."""
         return self._trailers if self._ended is EndedBy.END else ()
+
+    @property
+    def came(self) -> int:
+        """See `Body.came`."""
+        return self._came
 
     def whole(self) -> bytes | None:
         """See `Body.whole`: `receive` tells of nothing that was not waited for."""
@@ -281,6 +286,7 @@ class ReceiveBody:
             if chunk:
                 self._chunks.append(memoryview(chunk))
                 self._waiting += len(chunk)
+                self._came += len(chunk)
             if not message.get("more_body", False):
                 self._ended = EndedBy.END
         if self._waiting >= _READ_AHEAD:

@@ -47,6 +47,8 @@ class Exchange:
         status: Of the answer, 0 before there is one.
         grant: What the request was let in with, None before that, or where nobody is asked.
         is_counted: Whether it was counted for whoever sent it.
+        headers: Of the request.
+        body: Likewise.
         receive: For what else serves this request, such as a file response.
         upload_id: For the log, where the URL does not have it.
     """
@@ -69,8 +71,8 @@ class Exchange:
         self.is_counted = False
         self.receive = receive
         self._send = send
-        self._body = body
-        self._headers = headers
+        self.body = body
+        self.headers = headers
 
     @property
     def sends_files(self) -> bool:
@@ -87,7 +89,7 @@ class Exchange:
         """Answers with an error, unless an answer has begun already."""
         if self.status:
             return
-        wants_json = "application/problem+json" in self._headers.joined("Accept")
+        wants_json = "application/problem+json" in self.headers.joined("Accept")
         await self.respond(build_error(error, problem_json=wants_json, head=is_head))
 
     async def respond(self, response: Response) -> None:
@@ -96,7 +98,7 @@ class Exchange:
         has_length = response.status not in (204, 304)
         if has_length and self.scope["method"] != "HEAD":
             headers.append((b"Content-Length", b"%d" % len(response.body)))
-        keeps = self._body.is_ended or await self._can_keep_connection()
+        keeps = self.body.is_ended or await self._can_keep_connection()
         says_close = (b"Connection", b"close")
         if not keeps and says_close not in headers and self.scope.get("http_version") == "1.1":
             headers.append(says_close)
@@ -104,7 +106,7 @@ class Exchange:
         body = response.body
         if not keeps and not self._owes_continue():
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
-            await self._body.drop(_LINGER, _LINGER_FOR, spread=True)
+            await self.body.drop(_LINGER, _LINGER_FOR, spread=True)
             body = b""
         await self._send({"type": "http.response.body", "body": body})
 
@@ -130,21 +132,21 @@ class Exchange:
         """Whether no byte of this request's body can be taken for the next request."""
         if not self._has_body():
             return True
-        if self._owes_continue() or self._body.interrupted_by is not None:
+        if self._owes_continue() or self.body.interrupted_by is not None:
             # Whoever was interrupted is told at once, also if the rest never comes.
             return False
-        length = self._headers.first("Content-Length")
+        length = self.headers.first("Content-Length")
         if length is not None and (not abnf.INTEGER.fullmatch(length) or int(length) > _DRAIN):
             return False
-        return await self._body.drop(_DRAIN, _DRAIN_FOR)
+        return await self.body.drop(_DRAIN, _DRAIN_FOR)
 
     def _has_body(self) -> bool:
-        length = self._headers.first("Content-Length")
-        return "Transfer-Encoding" in self._headers or length not in (None, "0")
+        length = self.headers.first("Content-Length")
+        return "Transfer-Encoding" in self.headers or length not in (None, "0")
 
     def _owes_continue(self) -> bool:
-        expects = (self._headers.first("Expect") or "").lower() == "100-continue"
-        return expects and not self._body.is_begun
+        expects = (self.headers.first("Expect") or "").lower() == "100-continue"
+        return expects and not self.body.is_begun
 
 
 @lru_cache(maxsize=256)

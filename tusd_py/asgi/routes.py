@@ -54,7 +54,7 @@ Send = Callable[[Message], Awaitable[None]]
 _LONGEST_LOGGED = 512
 """Characters of a path; the log has to last as long as the disk does."""
 
-_METHODS = frozenset({"OPTIONS", "HEAD", "PATCH", "POST", "DELETE", "GET"})
+_METHODS = frozenset({"OPTIONS", "HEAD", "PATCH", "POST", "DELETE", "GET", "PUT"})
 
 
 class InternalError(TusError):
@@ -125,15 +125,42 @@ class TusRoutes:
             send: Likewise.
             base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
         """
-        if not self._under_way:
-            self._is_idle.clear()
-        self._under_way += 1
+        self._begin()
         try:
             await self._answer(scope, receive, send, base_path)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._is_idle.set()
+            self._end()
+
+    async def answer_beside(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        serve: Callable[[Exchange], Awaitable[None]],
+    ) -> None:
+        """Serves a request that is no part of tus, with the same errors, log and end.
+
+        Args:
+            scope: Of an ASGI `http` connection.
+            receive: Likewise.
+            send: Likewise.
+            serve: Answers it, or raises.
+        """
+        self._begin()
+        try:
+            await self._answer_beside(scope, receive, send, serve)
+        finally:
+            self._end()
+
+    def _begin(self) -> None:
+        if not self._under_way:
+            self._is_idle.clear()
+        self._under_way += 1
+
+    def _end(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._is_idle.set()
 
     def answer_at_once(
         self, scope: Scope, data: bytes, base_path: str
@@ -181,7 +208,8 @@ class TusRoutes:
         if self._rates is not None:
             self._rates.add(client, begun)
         if request.upload_id is None:
-            response = tus1.build_created(upload, self._location(scope, request, upload.id))
+            location = self.locate(scope, headers, request.base_path + upload.id)
+            response = tus1.build_created(upload, location)
         else:
             response = tus1.build_appended(upload)
         request_id = _request_id(headers)
@@ -227,6 +255,36 @@ class TusRoutes:
             code = failure.code
             await exchange.refuse(failure, is_head=method == "HEAD")
         named = upload_id or exchange.upload_id
+        self._note(scope, method, exchange.status, code, begun, exchange.request_id, named)
+
+    async def _answer_beside(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        serve: Callable[[Exchange], Awaitable[None]],
+    ) -> None:
+        begun = time.monotonic()
+        headers = Headers(scope["headers"])
+        body = self._body(scope, receive)
+        exchange = Exchange(scope, receive, send, body, headers, _request_id(headers))
+        exchange.extra = (
+            *build_cors_headers(self._settings.cors, headers),
+            ("Cache-Control", "no-store"),
+        )
+        code = ""
+        try:
+            await serve(exchange)
+        except TusError as error:
+            code = error.code
+            await exchange.refuse(error, is_head=False)
+        except Exception:  # the root of a request
+            logger.exception("request %s failed", exchange.request_id)
+            failure = InternalError()
+            code = failure.code
+            await exchange.refuse(failure, is_head=False)
+        method = str(scope["method"])
+        named = exchange.upload_id
         self._note(scope, method, exchange.status, code, begun, exchange.request_id, named)
 
     def _note(
@@ -284,7 +342,7 @@ class TusRoutes:
             answer = tus1.build_capabilities(Capabilities(extensions=extensions, max_size=max_size))
             await exchange.respond(answer._replace(headers=answer.headers + preflight))
             return
-        info = self._describe(scope, method, request.headers)
+        info = self.describe(scope, method, request.headers)
         authorize, confirm = self._services.hooks.authorize, None
         if authorize is not None:
             access = Access(verb=_verb(command), upload_id=request.upload_id, request=info)
@@ -334,7 +392,7 @@ class TusRoutes:
             services, command, body, info, authorize_part, confirm, replies.append
         )
         exchange.upload_id = upload.id
-        location = self._location(scope, request, upload.id)
+        location = self.locate(scope, request.headers, request.base_path + upload.id)
         if command.grant is not None and command.grant.query_for is not None:
             location += "?" + command.grant.query_for(upload.id)
         return tus1.build_created(upload, location, *replies)
@@ -368,17 +426,36 @@ class TusRoutes:
         peer = _peer(scope)
         return network_of(peer) if self._proxies is None else self._proxies.client(headers, peer)
 
-    def _location(self, scope: Scope, request: Request, upload_id: str) -> str:
+    async def admit(
+        self, scope: Scope, headers: Headers, verb: str, upload_id: str | None = None
+    ) -> Grant | None:
+        """What whoever asks is let in with, None where nobody is asked.
+
+        Raises:
+            TusError: They are not let in.
+        """
+        authorize = self._services.hooks.authorize
+        if authorize is None:
+            return None
+        info = self.describe(scope, scope.get("method", "GET"), headers)
+        return await _ask(authorize, Access(verb=verb, upload_id=upload_id, request=info))
+
+    def preflight(self, headers: Headers, allow_methods: str) -> tuple[Header, ...]:
+        """What a browser is told that asks beforehand."""
+        return build_preflight_headers(self._settings.cors, headers, allow_methods)
+
+    def locate(self, scope: Scope, headers: Headers, path: str) -> str:
+        """The absolute URL of a path, as the client sees it."""
         host, port = scope.get("server") or ("localhost", None)
         origin = parse_origin(
-            request.headers,
+            headers,
             scope.get("scheme", "http"),
             host if port is None else f"{host}:{port}",
             behind_proxy=self._proxies is not None and self._proxies.trusts(_peer(scope)),
         )
-        return origin.url(request.base_path + upload_id)
+        return origin.url(path)
 
-    def _describe(self, scope: Scope, method: str, headers: Headers) -> RequestInfo:
+    def describe(self, scope: Scope, method: str, headers: Headers) -> RequestInfo:
         """The request for the application, if that will look at it."""
         if not self._services.hooks.look_at_requests:
             return NO_REQUEST

@@ -27,7 +27,7 @@ from tusd_py.protocol.grant import Grant
 PARAMETER = "tus-signed"
 """Of the query string."""
 
-VERBS = ("create", "concatenate", "append", "query", "terminate", "download")
+VERBS = ("create", "concatenate", "append", "query", "terminate", "download", "list", "stats")
 """All that a URL can allow; see `Access`."""
 
 UPLOADING = ("create", "concatenate", "append", "query", "terminate")

@@ -15,6 +15,7 @@ import anyio
 from tusd_py.engine.live import Live
 from tusd_py.engine.open_uploads import OpenUploads
 from tusd_py.engine.room import Room
+from tusd_py.engine.talk import Talk
 from tusd_py.hooks.events import (
     Committed,
     Observed,
@@ -216,6 +217,7 @@ class Services:
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
         pace: How quick the disk is with small files.
+        talk: What other processes on the same uploads are told.
         room: What is free of the disk.
         open_uploads: How many uploads are open.
         is_ending: Whether the server is to end, so that no body is begun any more.
@@ -239,6 +241,7 @@ class Services:
     finishing: dict[str, bool] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     open_uploads: OpenUploads = field(default_factory=OpenUploads)
+    talk: Talk = field(default_factory=Talk)
     is_ending: bool = False
     tells: bool = False
     recalls: bool = False

@@ -47,8 +47,14 @@ class Memory:
 
     def __init__(self, data: bytes, trailers: Sequence[tuple[bytes, bytes]]) -> None:
         self.data = data
+        self._length = len(data)
         self.trailers = trailers
         self.interrupted_by: Reason | None = None
+
+    @property
+    def came(self) -> int:
+        """See `Body.came`."""
+        return self._length
 
     def whole(self) -> bytes | None:
         """See `Body.whole`: it was handed over once."""

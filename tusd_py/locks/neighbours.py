@@ -17,6 +17,7 @@ The rules:
   sender until there is some, and the end of a process is an event for all whom it was connected
   to. The kernel closes a dying process's descriptors one after another, perhaps this connection
   before the lock, so a death is looked at again a few times, in growing pauses.
+- Whatever else processes tell each other goes the same way, in words of their own; see `Peers`.
 - A process that is stopped answers nothing, and keeps what it holds. Messages for it that are out
   of date before there was room for them are taken back, so that few are kept.
 """
@@ -30,6 +31,8 @@ import socket
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from tusd_py.locks.interface import Peer
 
 logger = logging.getLogger("tusd_py")
 
@@ -58,12 +61,18 @@ class Neighbours:
         on_wanted: Called with a key when a neighbour wants it: whether it is held here.
         on_news: Called with a key when it is worth another try.
         on_notice: Called when a neighbour gave notice of something that all may want to know.
+        on_told: See `Peers`.
+        on_met: Likewise.
+        on_left: Likewise.
     """
 
     def __init__(self, directory: Path) -> None:
         self.on_wanted: Callable[[str], bool] = lambda key: False
         self.on_news: Callable[[str], None] = lambda key: None
         self.on_notice: Callable[[], None] = lambda: None
+        self.on_told: Callable[[Peer, str, str], None] = lambda peer, word, text: None
+        self.on_met: Callable[[Peer], None] = lambda peer: None
+        self.on_left: Callable[[Peer], None] = lambda peer: None
         self._directory = directory
         self._folder = -1
         self._name = ""
@@ -155,6 +164,10 @@ class Neighbours:
         for link in self._connect_to_all():
             link.send(_NOTICE)
 
+    def all(self) -> Iterable["Peer"]:
+        """See `Peers.all`."""
+        return self._connect_to_all()
+
     def after_fork(self) -> None:
         """In a child: closes what it inherits, and leaves the parent's loop and names alone."""
         if self._listening is not None:
@@ -218,7 +231,8 @@ class Neighbours:
             elif error.errno != errno.ENOENT:  # one that ended in order
                 logger.warning("neighbour %s cannot be asked for a lock: %s", name, error.strerror)
             return
-        self._asked[name] = _Link(connection, self._heard, self._asked_ended)
+        self._asked[name] = link = _Link(connection, self._heard, self._asked_ended)
+        self.on_met(link)
 
     def _accept(self) -> None:
         assert self._listening is not None, "it is what was readable"
@@ -235,6 +249,7 @@ class Neighbours:
             return
         connection.setblocking(False)
         self._askers[_Link(connection, self._asked_by, self._asker_ended)] = None
+        self._connect_to_all()
 
     def _accept_again(self) -> None:
         if self._listening is not None:
@@ -250,9 +265,12 @@ class Neighbours:
             self._wants_no_more(link, key)
         elif word == _NOTICE:
             self.on_notice()
+        else:
+            self.on_told(link, word.decode(), key)
 
     def _asker_ended(self, link: "_Link") -> None:
         self._askers.pop(link, None)
+        self.on_left(link)
         for key in [key for key, links in self._wanted.items() if link in links]:
             self._wants_no_more(link, key)
 
@@ -266,10 +284,13 @@ class Neighbours:
 
     def _heard(self, link: "_Link", word: bytes, key: str) -> None:
         """What somebody says whom we asked."""
-        if word == _FREE and key in self._told:
+        if word != _FREE:
+            self.on_told(link, word.decode(), key)
+        elif key in self._told:
             self.on_news(key)
 
     def _asked_ended(self, link: "_Link") -> None:
+        self.on_left(link)
         names = [name for name, asked in self._asked.items() if asked is link]
         for links in self._told.values():
             links.pop(link, None)
@@ -312,6 +333,15 @@ class _Link:
         self._on_end = on_end
         self._unsent: dict[bytes, None] = {}
         asyncio.get_running_loop().add_reader(connection.fileno(), self.read)
+
+    @property
+    def is_full(self) -> bool:
+        """See `Peer.is_full`."""
+        return bool(self._unsent)
+
+    def tell(self, word: str, text: str = "") -> None:
+        """See `Peer.tell`."""
+        self.send(word.encode(), text)
 
     def send(self, word: bytes, key: str = "") -> None:
         """Sends a message, now or when there is room for it."""

@@ -11,7 +11,7 @@ ALLOW_HEADERS = (
     "Authorization, Origin, X-Requested-With, X-Request-ID, X-HTTP-Method-Override, Content-Type, "
     "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Defer-Length, "
     "Upload-Concat, Upload-Checksum, Upload-Complete, Upload-Incomplete, "
-    "Upload-Draft-Interop-Version, Content-Digest, Repr-Digest"
+    "Upload-Draft-Interop-Version, Content-Digest, Repr-Digest, Last-Event-ID"
 )
 EXPOSE_HEADERS = (
     "Location, Upload-Offset, Upload-Length, Upload-Metadata, Upload-Defer-Length, Upload-Concat, "
@@ -81,14 +81,16 @@ def build_cors_headers(policy: CorsPolicy, request: Headers) -> tuple[Header, ..
     return headers
 
 
-def build_preflight_headers(policy: CorsPolicy, request: Headers) -> tuple[Header, ...]:
+def build_preflight_headers(
+    policy: CorsPolicy, request: Headers, allow_methods: str = ALLOW_METHODS
+) -> tuple[Header, ...]:
     """What the answer to an `OPTIONS` carries besides, when a browser asks beforehand."""
     origin = request.first("Origin")
     if origin is None or not policy.allows(origin):
         return ()
     allow_headers = ", ".join(filter(None, (ALLOW_HEADERS, policy.allow_headers)))
     return (
-        ("Access-Control-Allow-Methods", ALLOW_METHODS),
+        ("Access-Control-Allow-Methods", allow_methods),
         ("Access-Control-Allow-Headers", allow_headers),
         ("Access-Control-Max-Age", str(policy.max_age)),
     )

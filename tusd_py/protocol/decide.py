@@ -107,6 +107,18 @@ def _reached(upload: Upload | None, grant: Grant | None) -> Upload | None:
     return None
 
 
+def look(upload: Upload | None, upload_id: str, grant: Grant | None) -> Upload:
+    """The record of an upload, a tombstone too.
+
+    Raises:
+        UploadNotFound: There is none, or it is another's.
+    """
+    upload = _reached(upload, grant)
+    if upload is None:
+        raise UploadNotFound(upload_id)
+    return upload
+
+
 def find(upload: Upload | None, upload_id: str, now: float, grant: Grant | None = None) -> Upload:
     """The upload, if its URL still leads somewhere.
 
@@ -115,9 +127,7 @@ def find(upload: Upload | None, upload_id: str, now: float, grant: Grant | None 
         UploadGone: It was terminated, or has expired, swept or not.
         Rejected: The application refused it at its finish; its words are repeated.
     """
-    upload = _reached(upload, grant)
-    if upload is None:
-        raise UploadNotFound(upload_id)
+    upload = look(upload, upload_id, grant)
     if upload.phase is Phase.TERMINATED:
         raise UploadGone(upload_id, "was terminated")
     if upload.phase is Phase.EXPIRED or upload.has_expired(now):

@@ -11,6 +11,7 @@
           MetadataTooLong                  ERR_INVALID_METADATA
         InvalidUploadChecksum              ERR_INVALID_CHECKSUM
         InvalidUploadConcat                ERR_INVALID_CONCAT
+      InvalidQuestion                 400  ERR_INVALID_REQUEST
       UnsupportedAlgorithm            400  ERR_UNSUPPORTED_CHECKSUM_ALGORITHM
       InvalidPart                     400  ERR_INVALID_CONCAT
       MethodNotAllowed                405  ERR_METHOD_NOT_ALLOWED
@@ -166,6 +167,18 @@ class InvalidUploadConcat(InvalidHeader):
     """`Upload-Concat` is neither `partial` nor `final;` and a list of URLs."""
 
     code, section = "ERR_INVALID_CONCAT", "Concatenation, Upload-Concat"
+
+
+class InvalidQuestion(TusError):
+    """A request beside tus, for a page or a program, that cannot be read."""
+
+    code, status = "ERR_INVALID_REQUEST", 400
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class UnsupportedAlgorithm(TusError):

@@ -3,9 +3,9 @@
 Only `commit` publishes an offset: a compare-and-set on the generation that was read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tusd_py.hooks.events import OutboxEvent
 from tusd_py.protocol.upload import Phase, Upload
@@ -34,6 +34,25 @@ class EventCounts:
     waiting: int
     oldest_at: float | None
     dead: int
+
+
+class Owners(NamedTuple):
+    """Whose uploads are asked for: nobody's are always among them.
+
+    Attributes:
+        principal: One owner.
+        has_all: Those of all owners, instead of that one's.
+    """
+
+    principal: str = ""
+    has_all: bool = False
+
+
+class Page(NamedTuple):
+    """Some of the uploads, and where the next page begins; None behind the last."""
+
+    uploads: list[Upload]
+    next: tuple[float, str] | None
 
 
 class NotNow(Exception):
@@ -133,7 +152,7 @@ class StateStore(Protocol):
         no sooner than it does.
 
         Args:
-            upload: What is to be known from now on.
+            upload: What is to be known from now on; when it was created, and whose it is, stays.
             events: To be delivered, in this order.
             durable: Whether this must outlive a loss of power when it returns.
             unless_referred: Whether to refuse while an unfinished final upload refers to this one.
@@ -204,6 +223,24 @@ class StateStore(Protocol):
 
     async def page(self, after: str, limit: int) -> list[Upload]:
         """Records by id, behind `after`."""
+        ...
+
+    async def newest(
+        self,
+        owners: Owners,
+        wanted: Callable[[Upload], bool],
+        after: tuple[float, str] | None,
+        limit: int,
+    ) -> Page:
+        """Records by the time of their creation, the newest first.
+
+        Args:
+            owners: Whose.
+            wanted: Called in a thread: whether a record is asked for. So many are looked at that
+                this does not take long; a page may have fewer than there are, or none.
+            after: `Page.next` of the page before, None for the first.
+            limit: Most of a page.
+        """
         ...
 
     async def count_open(self, now: float) -> dict[str, int]:

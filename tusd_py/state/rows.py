@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import count
 from operator import attrgetter
 from typing import Any
 
@@ -47,7 +48,7 @@ def update(connection: sqlite3.Connection, upload: Upload) -> Upload:
     """
     committed = upload._replace(generation=upload.generation + 1)
     nulls, values = to_row(committed)
-    values += (upload.id, upload.generation)
+    values.append(upload.generation)
     if connection.execute(_update(nulls), values).rowcount != 1:
         raise StaleGeneration(upload.id)
     if upload.is_partial and upload.is_unfinished:
@@ -77,11 +78,23 @@ def _insert(nulls: Nulls) -> str:
     return f"INSERT INTO uploads ({', '.join(Upload._fields)}) VALUES ({values})"  # noqa: S608
 
 
+_NEVER_CHANGE = frozenset({"id", "created_at", "principal"})
+"""An index that has them is left alone by updates, which nearly all commits are."""
+
+
 @lru_cache(maxsize=256)
 def _update(nulls: Nulls) -> str:
-    pairs = zip(Upload._fields, nulls, strict=True)
-    values = ", ".join(f"{name} = {_bound(is_null)}" for name, is_null in pairs)
-    return f"UPDATE uploads SET {values} WHERE id = ? AND generation = ?"  # noqa: S608
+    numbers = count(1)
+    places = {
+        name: "NULL" if is_null else f"?{next(numbers)}"
+        for name, is_null in zip(Upload._fields, nulls, strict=True)
+    }
+    values = ", ".join(f"{name} = {at}" for name, at in places.items() if name not in _NEVER_CHANGE)
+    generation = f"?{next(numbers)}"
+    return (
+        f"UPDATE uploads SET {values} "  # noqa: S608
+        f"WHERE id = {places['id']} AND generation = {generation}"
+    )
 
 
 def _bound(is_null: bool) -> str:

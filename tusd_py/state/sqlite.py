@@ -14,7 +14,8 @@ from tusd_py.protocol.errors import InvalidPart, StaleGeneration, StorageFull
 from tusd_py.protocol.upload import GONE, Phase, Upload
 from tusd_py.state.at_once import AtOnce, checkpoint
 from tusd_py.state.ballast import Ballast
-from tusd_py.state.interface import EventCounts, PendingEvent
+from tusd_py.state.interface import EventCounts, Owners, Page, PendingEvent
+from tusd_py.state.listing import newest
 from tusd_py.state.rows import SELECT, from_row, insert, load, update
 from tusd_py.state.worker import Worker
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 MIGRATIONS: tuple[str, ...] = tuple(
     Path(__file__).with_name(f"{step}.sql").read_text("utf-8")
-    for step in ("schema", "principal", "outbox_details", "client")
+    for step in ("schema", "principal", "outbox_details", "client", "listing")
 )
 """Step n takes a database from version n to n + 1."""
 
@@ -266,6 +267,16 @@ class SqliteState:
     async def page(self, after: str, limit: int) -> list[Upload]:
         """See `StateStore.page`."""
         return await self._uploads(f"{SELECT} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+
+    async def newest(
+        self,
+        owners: Owners,
+        wanted: Callable[[Upload], bool],
+        after: tuple[float, str] | None,
+        limit: int,
+    ) -> Page:
+        """See `StateStore.newest`."""
+        return await self._read(lambda connection: newest(connection, owners, wanted, after, limit))
 
     async def count_open(self, now: float) -> dict[str, int]:
         """See `StateStore.count_open`."""

@@ -109,11 +109,19 @@ class DiskStorage:
 
     def free(self) -> int:
         """See `Storage.free`."""
+        stat = self._statvfs()
+        return stat.f_bavail * stat.f_frsize
+
+    def size(self) -> int | None:
+        """See `Storage.size`."""
+        stat = self._statvfs()
+        return stat.f_blocks * stat.f_frsize
+
+    def _statvfs(self) -> os.statvfs_result:
         try:
-            stat = os.statvfs(self.directory)
+            return os.statvfs(self.directory)
         except OSError as error:
             raise failure_of(error) from error
-        return stat.f_bavail * stat.f_frsize
 
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """See `Storage.put`."""

@@ -198,6 +198,10 @@ class Storage(Protocol):
         """
         ...
 
+    def size(self) -> int | None:
+        """Bytes that the whole of the place has, None where nothing bounds them; it blocks."""
+        ...
+
     def put(self, upload: Upload, data: bytes, *, durable: bool) -> str | None:
         """Stores bytes at the offset of an upload, all or none; it blocks.
 

@@ -284,6 +284,10 @@ class S3Storage:
         """See `Storage.free`: a bucket does not fill up."""
         return sys.maxsize
 
+    def size(self) -> int | None:
+        """See `Storage.size`: a bucket has none."""
+        return None
+
     async def sync(self, upload: Upload) -> None:
         """See `Storage.sync`: what is recorded is stored."""
 

@@ -160,6 +160,11 @@ class SocketBody:
         """See `Body.trailers`: a body of known length has none."""
         return ()
 
+    @property
+    def came(self) -> int:
+        """See `Body.came`."""
+        return self._came + (0 if self._burst is None else self._burst.taken)
+
     def interrupt(self, reason: Reason) -> None:
         """See `Body.interrupt`."""
         if self.interrupted_by is None:
