@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.protocol.test_errors import ALL
+from tests.state.samples import UPLOAD
 from tusd_py.hooks.events import (
     LIMITS,
     TUSD_HOOKS,
@@ -58,7 +59,7 @@ EVENTS: list[tuple[Observed, str, float]] = [
     (ended("HEAD", 200), "tusd_request_duration_seconds_sum method=HEAD", 0.05),
     (ended("HEAD", 200), "tusd_request_duration_seconds_bucket le=0.1 method=HEAD", 1),
     (ended("HEAD", 200), "tusd_request_duration_seconds_bucket le=0.01 method=HEAD", 0),
-    (BytesReceived(upload_id="a", count=4711), "tusd_bytes_received", 4711),
+    (BytesReceived(upload=UPLOAD, count=4711), "tusd_bytes_received", 4711),
     (UploadCreated(upload_id="a"), "tusd_uploads_created", 1),
     (UploadFinished(upload_id="a"), "tusd_uploads_finished", 1),
     (
@@ -174,7 +175,7 @@ def test_each_worker_shows_the_numbers_of_all() -> None:
     one, other, third = (Metrics(board.take(row)) for row in range(3))
     for metrics in (one, other, other):
         metrics.observe(ended("PATCH", 409, "ERR_X"))
-        metrics.observe(BytesReceived(upload_id="a", count=5))
+        metrics.observe(BytesReceived(upload=UPLOAD, count=5))
         metrics.observe(Synced(0.003))
     other.observe(ended("HEAD", 404, "ERR_Y"))
     one.see_connections(2)
@@ -226,7 +227,7 @@ def test_names_without_end_do_no_harm() -> None:
     """An application may refuse with any status: what is not counted apart spoils no number."""
     board = Board(2)
     one, other = (Metrics(board.take(row)) for row in range(2))
-    other.observe(BytesReceived(upload_id="a", count=5))
+    other.observe(BytesReceived(upload=UPLOAD, count=5))
     one.observe(ended("DELETE", 204, "ERR_" + 80 * "Y"))
     for status in range(2000):
         one.observe(ended("PATCH", status, "ERR_X"))

@@ -383,6 +383,27 @@ def test_workers_of_serve_hand_over_and_share_a_directory(tmp_path: Path) -> Non
     assert len(requests) == len(set(requests)), "two requests have the same id"
 
 
+def test_events_over_the_wire_and_two_workers(tmp_path: Path) -> None:
+    """Whichever worker has the stream, and whichever the bytes; and no end waits for a stream."""
+    flags = ("--workers", "2", "--shutdown-timeout", "60s")
+    with serving(tmp_path / "uploads", *flags) as server, httpx.Client(verify=NO_TLS) as client:
+        url = ask(client, "POST", server.url, Upload_Length="6").headers["Location"]
+        with client.stream("GET", url + "/events") as stream:
+            lines = stream.iter_lines()
+            assert "event: ready" in lines
+            for offset in (0, 3):
+                with httpx.Client(verify=NO_TLS) as sender:
+                    sent = ask(sender, "PATCH", url, b"123", Upload_Offset=str(offset))
+                    assert sent.status_code == 204
+            assert "event: finished" in lines
+            assert [line for line in lines if line.startswith("event: ")] == []
+        with client.stream("GET", httpx.URL(server.url).join("/events")) as stream:
+            lines = stream.iter_lines()
+            assert "event: ready" in lines
+            assert server.stop() == 0
+            assert [line for line in lines if line.startswith("event: ")] == []
+
+
 def test_a_worker_that_is_killed_or_hangs_is_replaced(tmp_path: Path) -> None:
     """Its uploads go on in another worker where they stand."""
     uploads = tmp_path / "uploads"

@@ -30,6 +30,7 @@ from tusd_py.engine.rebuild import make_all_anew
 from tusd_py.engine.services import Fsync, Services, Timing
 from tusd_py.engine.sweep import SweepReport, recover, sweep
 from tusd_py.engine.talk import Talk
+from tusd_py.engine.watching import Watching
 from tusd_py.hooks.events import Observed
 from tusd_py.hooks.interface import (
     Authorize,
@@ -113,6 +114,7 @@ class TusApp:
 
     Attributes:
         routes: What answers requests.
+        watching: Those who listen to what happens to uploads.
         at_stop: Called at the end of `stop`, to let go of what the functions work with.
 
     Example:
@@ -183,7 +185,8 @@ class TusApp:
             wake_outbox=self._wake_outboxes,
         )
         self._base_path = with_slashes(self._settings.base_path)
-        self.routes = TusRoutes(self.services, self._settings.http)
+        self.watching = Watching(self.services)
+        self.routes = TusRoutes(self.services, self._settings.http, self.watching)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._probing: asyncio.Task[str] | None = None
@@ -303,6 +306,7 @@ class TusApp:
         await asyncio.gather(*background, return_exceptions=True)
         begun = time.monotonic()
         is_idle = await self.routes.idle(within)
+        self.watching.close()
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
         await flush(self.services, until=begun + within)
         await self.state.close()
@@ -320,6 +324,7 @@ class TusApp:
     def interrupt(self) -> None:
         """Ends every append with what came so far, and takes no new one: the server is to end."""
         self.services.is_ending = True
+        self.watching.end_all()
         self.services.locks.interrupt_all(Reason.SHUTDOWN)
 
     async def why_not_ready(self) -> str:
@@ -483,6 +488,7 @@ class TusApp:
                     if recovering is None or recovering.done():
                         recovering = self._run(recover(self.services))
                     report = await sweep(self.services)
+                    await self.watching.trim()
                 if report.expired or report.quarantined:
                     logger.info(
                         "swept %d expired uploads and %d stray files: %d bytes are free again",

@@ -350,6 +350,8 @@ PATHS = [
     "/api/uploads/",
     "/api/uploads/{id}",
     "/api/stats",
+    "/events",
+    BASE + "{id}/events",
 ]
 METHODS = ["OPTIONS", "HEAD", "GET", "POST", "PATCH", "PUT", "DELETE", "PROPFIND"]
 HEADS: list[dict[str, str]] = [
@@ -448,7 +450,16 @@ async def test_no_route_and_no_verb_reaches_storage_without_authority(tmp_path: 
         # Whether there is room is nobody's upload.
         ready = await scan(server, "0" * 32, ["/readyz"])
         assert {name for *_, touched in ready for name in touched} == {"is_short"}
-        assert verbs == {"create", "append", "query", "terminate", "download", "list", "stats"}
+        assert verbs == {
+            "create",
+            "append",
+            "query",
+            "terminate",
+            "download",
+            "list",
+            "stats",
+            "watch",
+        }
         assert {status for _, _, status, _ in found} <= {200, 204, 400, 401, 404, 405, 412, 415}
 
 

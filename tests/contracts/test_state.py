@@ -1,6 +1,7 @@
 """What `state/interface.py` promises, of every backend."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import chain, product
@@ -444,3 +445,66 @@ class TestOutbox:
         await enqueue(state, "x")
         (second,) = await state.due_events(NOW, 10)
         assert second.number > first.number
+
+
+class TestEvents:
+    async def test_they_are_written_down_while_somebody_listens(
+        self, state: StateStore, other: StateStore
+    ) -> None:
+        """By every process, in the transaction that makes them happen."""
+        await state.insert(UPLOAD._replace(id="before"))
+        assert await other.events_span() == (0, 0)
+        await other.open_events(NOW + 10)
+        first, last = await other.events_span()
+        assert first == last > 0
+        upload = await state.insert(UPLOAD._replace(principal="alice"))
+        upload = await state.commit(upload._replace(upload_offset=5))
+        upload = await state.commit(upload._replace(phase=Phase.FINISHING))
+        upload = await state.commit(upload._replace(phase=Phase.COMPLETE))
+        await state.commit(upload._replace(phase=Phase.TERMINATED))
+        await state.insert(UPLOAD._replace(id="b", phase=Phase.COMPLETE))
+        found = await other.events_after(last, 10)
+        assert [(each.upload_id, each.principal, each.kind) for each in found] == [
+            ("a", "alice", "created"),
+            ("a", "alice", "finished"),
+            ("a", "alice", "terminated"),
+            ("b", None, "created"),
+            ("b", None, "finished"),
+        ]
+        assert all(abs(each.at - time.time()) < 60 for each in found)
+        assert await other.events_after(last, 2) == found[:2]
+        assert await other.events_span() == (last, found[-1].number)
+
+    async def test_a_commit_that_fails_is_not_among_them(self, state: StateStore) -> None:
+        await state.open_events(NOW)
+        await state.insert(UPLOAD)
+        _, last = await state.events_span()
+        with pytest.raises(UploadExists):
+            await state.insert(UPLOAD)
+        with pytest.raises(StaleGeneration):
+            await state.commit(UPLOAD._replace(generation=7, phase=Phase.COMPLETE))
+        assert await state.events_after(last, 10) == []
+
+    async def test_what_is_too_old_is_forgotten_but_for_the_last(self, state: StateStore) -> None:
+        await state.open_events(time.time() + 3600)
+        await insert_all(state, UPLOAD, UPLOAD._replace(id="b"))
+        _, last = await state.events_span()
+        await state.trim_events(NOW - 1, time.time() + 60)
+        assert await state.events_span() == (last, last)
+        await state.insert(UPLOAD._replace(id="c"))
+        assert len(await state.events_after(last, 10)) == 1
+
+    async def test_after_a_while_without_anybody_a_new_stretch_begins(
+        self, state: StateStore
+    ) -> None:
+        await state.open_events(NOW + 1)
+        await state.open_events(NOW)
+        await state.trim_events(NOW, 0)
+        await state.insert(UPLOAD)
+        _, last = await state.events_span()
+        assert [each.upload_id for each in await state.events_after(0, 9)] == ["", "a"]
+        await state.trim_events(NOW + 1, 0)
+        await state.insert(UPLOAD._replace(id="b"))
+        assert await state.events_span() == (last - 1, last)
+        await state.open_events(NOW + 9)
+        assert await state.events_span() == (last + 1, last + 1)

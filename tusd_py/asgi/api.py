@@ -14,7 +14,7 @@ from typing import Any
 from tusd_py.asgi.responding import Exchange
 from tusd_py.asgi.routes import TusRoutes
 from tusd_py.asgi.stats import Stats
-from tusd_py.engine.listing import THERE, State, find_all, find_one, state_of
+from tusd_py.engine.listing import THERE, State, find_all, find_one
 from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services
 from tusd_py.metrics import Metrics
@@ -22,7 +22,6 @@ from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.errors import Header, InvalidQuestion, MethodNotAllowed, UploadNotFound
 from tusd_py.protocol.tus1 import Response
-from tusd_py.protocol.upload import Phase, Upload
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,12 +30,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 UPLOADS_PATH = "/api/uploads"
 STATS_PATH = "/api/stats"
+EVENTS_PATH = "/events"
 
 _MOST = 500
 
 
 class Api:
-    """Answers what lies at `UPLOADS_PATH`, below it, and at `STATS_PATH`.
+    """Answers what lies at `UPLOADS_PATH`, below it, at `STATS_PATH` and at `EVENTS_PATH`.
 
     Args:
         services: What the engine works with.
@@ -50,14 +50,15 @@ class Api:
     ) -> None:
         self._services = services
         self._routes = routes
-        self._stats = Stats(services, metrics)
+        self._stats = Stats(services, metrics, routes.watching)
         self._base_path = base_path
 
     def has(self, path: str) -> bool:
         """Whether a path is for here."""
         if self._base_path != "/" and path.startswith(self._base_path):
             return False  # uploads lie there
-        return path in (UPLOADS_PATH, STATS_PATH) or path.startswith(UPLOADS_PATH + "/")
+        known = (UPLOADS_PATH, STATS_PATH, EVENTS_PATH)
+        return path in known or path.startswith(UPLOADS_PATH + "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection: `http`."""
@@ -73,6 +74,8 @@ class Api:
         answer, allowed = self._list, "GET"
         if path == STATS_PATH:
             answer = self._tell_stats
+        elif path == EVENTS_PATH:
+            answer = self._tell_events
         elif upload_id != path:
             answer = self._tell_one
             if not abnf.UPLOAD_ID.fullmatch(upload_id):
@@ -95,7 +98,8 @@ class Api:
         page = await find_all(
             self._services, grant, states, parts=parts, after=after, limit=min(limit, _MOST)
         )
-        uploads = [self._describe(scope, exchange, upload) for upload in page.uploads]
+        show = self._routes.show_for(scope, exchange.headers, self._base_path)
+        uploads = [show(upload) for upload in page.uploads]
         following = None if page.next is None else f"{page.next[0]!r},{page.next[1]}"
         await exchange.respond(_json({"uploads": uploads, "next": following}))
 
@@ -106,15 +110,15 @@ class Api:
         if self._services.recalls:
             await look_up(self._services, command)
         upload = await find_one(self._services, command)
-        await exchange.respond(_json(self._describe(scope, exchange, upload)))
+        show = self._routes.show_for(scope, exchange.headers, self._base_path)
+        await exchange.respond(_json(show(upload)))
+
+    async def _tell_events(self, scope: Scope, exchange: Exchange) -> None:
+        await self._routes.stream(scope, exchange, self._base_path, None)
 
     async def _tell_stats(self, scope: Scope, exchange: Exchange) -> None:
         await self._routes.admit(scope, exchange.headers, "stats")
         await exchange.respond(_json(await self._stats.collect()))
-
-    def _describe(self, scope: Scope, exchange: Exchange, upload: Upload) -> dict[str, object]:
-        url = self._routes.locate(scope, exchange.headers, self._base_path + upload.id)
-        return build_upload(upload, url, self._services.clock())
 
 
 class _Asked:
@@ -165,31 +169,3 @@ class _Asked:
 def _json(content: dict[str, object]) -> Response:
     headers: tuple[Header, ...] = (("Content-Type", "application/json"),)
     return Response(200, headers, json.dumps(content).encode())
-
-
-def build_upload(upload: Upload, url: str, now: float) -> dict[str, object]:
-    """An upload, as pages and programs are told of it.
-
-    Args:
-        upload: Its record.
-        url: Where it is.
-        now: Seconds since the epoch.
-    """
-    metadata = {key: value.decode("utf-8", "replace") for key, value in upload.metadata.items()}
-    is_complete = upload.phase is Phase.COMPLETE
-    return {
-        "id": upload.id,
-        "url": url,
-        "state": state_of(upload, now).value,
-        "offset": upload.upload_offset,
-        "length": upload.upload_length,
-        "filename": metadata.get("filename") or metadata.get("name") or "",
-        "filetype": metadata.get("filetype") or metadata.get("type") or "",
-        "metadata": metadata,
-        "created_at": upload.created_at,
-        "expires_at": upload.expires_at if upload.may_expire else None,
-        "partial": upload.is_partial,
-        "final": upload.is_final,
-        "download": is_complete and upload.path is not None and not upload.has_expired(now),
-        "principal": upload.principal,
-    }

@@ -16,8 +16,10 @@ import anyio
 
 from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.download import send_file
+from tusd_py.asgi.events import Events
 from tusd_py.asgi.rates import Rates
 from tusd_py.asgi.responding import Exchange, raw
+from tusd_py.asgi.shown import Show, build_upload
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.create import create, create_at_once
 from tusd_py.engine.query import download, query
@@ -25,6 +27,7 @@ from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import append_now
 from tusd_py.engine.terminate import terminate
+from tusd_py.engine.watching import Watching
 from tusd_py.hooks.events import LimitReached, RequestEnded
 from tusd_py.hooks.interface import NO_REQUEST, Access, Authorize, RequestInfo
 from tusd_py.protocol import abnf, commands, tus1
@@ -42,7 +45,7 @@ from tusd_py.protocol.forwarded import parse_origin
 from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus1 import Capabilities, Request, Response
-from tusd_py.protocol.upload import GONE, Reply
+from tusd_py.protocol.upload import GONE, Reply, Upload
 
 logger = logging.getLogger("tusd_py")
 
@@ -53,6 +56,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 _LONGEST_LOGGED = 512
 """Characters of a path; the log has to last as long as the disk does."""
+
+_EVENTS = "/events"
+"""Behind the URL of an upload; no id has a slash."""
 
 _METHODS = frozenset({"OPTIONS", "HEAD", "PATCH", "POST", "DELETE", "GET", "PUT"})
 
@@ -96,9 +102,12 @@ class TusRoutes:
     Args:
         services: What the engine works with.
         settings: How requests are read and answered.
+        watching: Those who listen to what happens.
     """
 
-    def __init__(self, services: Services, settings: HttpSettings) -> None:
+    def __init__(self, services: Services, settings: HttpSettings, watching: Watching) -> None:
+        self.watching = watching
+        self._events = Events(services, watching)
         self._services = services
         self._settings = settings
         most = settings.max_requests
@@ -125,11 +134,41 @@ class TusRoutes:
             send: Likewise.
             base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
         """
+        path = scope["path"]
+        if scope["method"] == "GET" and path.endswith(_EVENTS) and path.startswith(base_path):
+            await self.answer_beside(
+                scope, receive, send, partial(self._stream_one, scope, base_path)
+            )
+            return
         self._begin()
         try:
             await self._answer(scope, receive, send, base_path)
         finally:
             self._end()
+
+    async def _stream_one(self, scope: Scope, base_path: str, exchange: Exchange) -> None:
+        upload_id = (_upload_id(scope["path"], base_path) or "").removesuffix(_EVENTS)
+        if not abnf.UPLOAD_ID.fullmatch(upload_id):
+            raise UploadNotFound(upload_id)
+        exchange.upload_id = upload_id
+        await self.stream(scope, exchange, base_path, upload_id)
+
+    async def stream(
+        self, scope: Scope, exchange: Exchange, base_path: str, upload_id: str | None
+    ) -> None:
+        """Tells what happens to one upload, or to all that are there for whoever asks."""
+        admit = partial(self.admit, scope, exchange.headers, "watch", upload_id)
+        show = self.show_for(scope, exchange.headers, base_path)
+        await self._events.stream(exchange, admit, show, upload_id)
+
+    def show_for(self, scope: Scope, headers: Headers, base_path: str) -> Show:
+        """How uploads are told to whoever asks."""
+
+        def show(upload: Upload) -> dict[str, object]:
+            url = self.locate(scope, headers, base_path + upload.id)
+            return build_upload(upload, url, self._services.clock())
+
+        return show
 
     async def answer_beside(
         self,

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from tusd_py import __version__
 from tusd_py.engine.services import Services
+from tusd_py.engine.watching import Watching
 from tusd_py.locks.interface import Peer
 from tusd_py.metrics import Metrics
 
@@ -38,12 +39,14 @@ class Own(NamedTuple):
     Attributes:
         memory: Bytes; what is shared with others counts in parts.
         active: Appends under way.
+        listeners: Streams of events.
         speed: Bytes received a second.
         started_at: Seconds since the epoch.
     """
 
     memory: int
     active: int
+    listeners: int
     speed: float
     started_at: float
 
@@ -54,9 +57,11 @@ class Stats:
     Args:
         services: What the engine works with.
         metrics: What has happened here.
+        watching: Those who listen.
     """
 
-    def __init__(self, services: Services, metrics: Metrics) -> None:
+    def __init__(self, services: Services, metrics: Metrics, watching: Watching) -> None:
+        self._watching = watching
         self._services = services
         self._metrics = metrics
         self._started_at = time.time()
@@ -84,6 +89,7 @@ class Stats:
             "memory": sum(each.memory for each in own),
             "open": await self._count_open(),
             "active": sum(each.active for each in own),
+            "listeners": sum(each.listeners for each in own),
             "speed": round(sum(each.speed for each in own), 1),
             "disk": await anyio.to_thread.run_sync(self._disk),
             "since_start": {
@@ -102,6 +108,7 @@ class Stats:
         return Own(
             memory=_memory(),
             active=len(self._services.live),
+            listeners=self._watching.count,
             speed=await self._measure(),
             started_at=self._started_at,
         )

@@ -27,13 +27,23 @@ from tusd_py.protocol.grant import Grant
 PARAMETER = "tus-signed"
 """Of the query string."""
 
-VERBS = ("create", "concatenate", "append", "query", "terminate", "download", "list", "stats")
+VERBS = (
+    "create",
+    "concatenate",
+    "append",
+    "query",
+    "terminate",
+    "download",
+    "watch",
+    "list",
+    "stats",
+)
 """All that a URL can allow; see `Access`."""
 
-UPLOADING = ("create", "concatenate", "append", "query", "terminate")
+UPLOADING = ("create", "concatenate", "append", "query", "terminate", "watch")
 """What a client that uploads does."""
 
-_FOR_ONE = frozenset({"append", "query", "terminate", "download"})
+_FOR_ONE = frozenset({"append", "query", "terminate", "download", "watch"})
 _CHALLENGE = 'SignedUrl realm="tusd-py"'
 _CONTEXT = b"tusd-py signed URL 1\n"
 

@@ -287,7 +287,7 @@ async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
         return await _open(services, before, writer.placement(before.upload_offset))
     offset = await _reached(writer, outcome.count)
     after = await advance(services, writer, before, offset)
-    services.observe(BytesReceived(upload_id=after.id, count=offset - writer.upload.upload_offset))
+    services.observe(BytesReceived(upload=after, count=offset - writer.upload.upload_offset))
     services.note_unsynced(after)
     return after
 

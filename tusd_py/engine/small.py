@@ -301,7 +301,7 @@ def _is_verified(command: Append, data: bytes, trailers: Sequence[tuple[bytes, b
 
 
 def _noted(services: Services, after: Upload, count: int) -> Upload:
-    services.observe(BytesReceived(upload_id=after.id, count=count))
+    services.observe(BytesReceived(upload=after, count=count))
     services.note_unsynced(after)
     if after.phase is Phase.COMPLETE:
         services.note_finished(after)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tusd_py.protocol.upload import Phase
+from tusd_py.protocol.upload import Phase, Upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,9 +16,9 @@ class UploadCreated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BytesReceived:
-    """Bytes were stored and count."""
+    """Bytes were stored and count; the record is the one that says so."""
 
-    upload_id: str
+    upload: Upload
     count: int
 
 

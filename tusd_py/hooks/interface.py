@@ -55,9 +55,9 @@ class Access:
 
     Attributes:
         verb: `create`, `append`, `query`, `terminate`, `download`; for the parts of a final
-            upload `concatenate`. Of `tusd-py serve` alone: `list` for the uploads that somebody
-            has, and `stats` for how the server is doing.
-        upload_id: Of the upload, None for `create`, `list` and `stats`.
+            upload `concatenate`; for a stream of events `watch`. Of `tusd-py serve` alone: `list`
+            for the uploads that somebody has, and `stats` for how the server is doing.
+        upload_id: Of the upload, None for `create`, `list` and `stats`, and for `watch` of all.
     """
 
     verb: str

@@ -55,6 +55,24 @@ class Page(NamedTuple):
     next: tuple[float, str] | None
 
 
+class Happened(NamedTuple):
+    """Something that has happened to an upload.
+
+    Attributes:
+        number: Its place among all that happened.
+        principal: Whose the upload is, None for nobody's.
+        kind: `created`, `finished`, `failed`, `terminated`, `expired`, `paused` or `resumed`; empty
+            where a stretch begins in which events were written down.
+        at: Seconds since the epoch, UTC.
+    """
+
+    number: int
+    upload_id: str
+    principal: str | None
+    kind: str
+    at: float
+
+
 class NotNow(Exception):
     """What was to be done at once would have to wait."""
 
@@ -245,6 +263,26 @@ class StateStore(Protocol):
 
     async def count_open(self, now: float) -> dict[str, int]:
         """How many uploads are neither complete nor gone, nor have expired, by `Upload.made_by`."""
+        ...
+
+    async def open_events(self, until: float) -> None:
+        """Lets what happens to uploads be written down, by every process, at least for a time.
+
+        Args:
+            until: In seconds since the epoch.
+        """
+        ...
+
+    async def trim_events(self, now: float, since: float) -> None:
+        """Ends that where its time is over, and forgets what happened before `since`."""
+        ...
+
+    async def events_span(self) -> tuple[int, int]:
+        """The first and the last number of what is written down; zeros if nothing ever was."""
+        ...
+
+    async def events_after(self, number: int, limit: int) -> list[Happened]:
+        """What has happened behind a number, in order."""
         ...
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:

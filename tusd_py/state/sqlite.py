@@ -14,7 +14,8 @@ from tusd_py.protocol.errors import InvalidPart, StaleGeneration, StorageFull
 from tusd_py.protocol.upload import GONE, Phase, Upload
 from tusd_py.state.at_once import AtOnce, checkpoint
 from tusd_py.state.ballast import Ballast
-from tusd_py.state.interface import EventCounts, Owners, Page, PendingEvent
+from tusd_py.state.events import events_after, events_span, open_events, trim_events
+from tusd_py.state.interface import EventCounts, Happened, Owners, Page, PendingEvent
 from tusd_py.state.listing import newest
 from tusd_py.state.rows import SELECT, from_row, insert, load, update
 from tusd_py.state.worker import Worker
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 MIGRATIONS: tuple[str, ...] = tuple(
     Path(__file__).with_name(f"{step}.sql").read_text("utf-8")
-    for step in ("schema", "principal", "outbox_details", "client", "listing")
+    for step in ("schema", "principal", "outbox_details", "client", "listing", "events")
 )
 """Step n takes a database from version n to n + 1."""
 
@@ -290,6 +291,22 @@ class SqliteState:
             f"UNION ALL {who} uploads_finishing WHERE phase = 'finishing') GROUP BY who"
         )
         return await self._read(lambda connection: dict(connection.execute(query, (now,))))
+
+    async def open_events(self, until: float) -> None:
+        """See `StateStore.open_events`."""
+        await self._write(lambda connection: open_events(connection, until))
+
+    async def trim_events(self, now: float, since: float) -> None:
+        """See `StateStore.trim_events`."""
+        await self._write(lambda connection: trim_events(connection, now, since))
+
+    async def events_span(self) -> tuple[int, int]:
+        """See `StateStore.events_span`."""
+        return await self._read(events_span)
+
+    async def events_after(self, number: int, limit: int) -> list[Happened]:
+        """See `StateStore.events_after`."""
+        return await self._read(lambda connection: events_after(connection, number, limit))
 
     async def due_events(self, now: float, limit: int) -> list[PendingEvent]:
         """See `StateStore.due_events`."""
