@@ -24,6 +24,7 @@ from tusd_py.asgi.mounting import (
 )
 from tusd_py.asgi.routes import HttpSettings, TusRoutes
 from tusd_py.body import Reason
+from tusd_py.engine.control import obey
 from tusd_py.engine.keeper import flush, keep, tell_progress
 from tusd_py.engine.query import download
 from tusd_py.engine.rebuild import make_all_anew
@@ -186,6 +187,7 @@ class TusApp:
         )
         self._base_path = with_slashes(self._settings.base_path)
         self.watching = Watching(self.services)
+        obey(self.services)
         self.routes = TusRoutes(self.services, self._settings.http, self.watching)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False

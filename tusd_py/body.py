@@ -23,6 +23,9 @@ class Reason(enum.Enum):
     STOPPED = "stopped"
     """The application wants no more of it."""
 
+    PAUSED = "paused"
+    """Somebody wants no more of it for now."""
+
     CANCELLED = "cancelled"
     """The task of the request was cancelled."""
 

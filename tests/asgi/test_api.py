@@ -1,7 +1,7 @@
 """What pages and programs ask beside tus: uploads, and how the server is doing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.asgi.in_process import BASE, TUS, Running, id_of, running, until
+from tests.asgi.in_process import BASE, TUS, App, Running, id_of, running, until
 from tusd_py import Access, FinishedUpload, Grant, Reject
 from tusd_py.state import listing
 from tusd_py.wiring import ServerApp
@@ -26,11 +26,17 @@ async def by_name(access: Access) -> Grant:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, base_path: str = BASE, **options: Any) -> AsyncIterator[Running]:
-    """An application, and a client of the whole site."""
+async def serving(
+    tmp_path: Path,
+    base_path: str = BASE,
+    *,
+    over: Callable[[App], App] = lambda app: app,
+    **options: Any,
+) -> AsyncIterator[Running]:
+    """An application, and a client of the whole site; `over` stands between them."""
     async with running(tmp_path, **options) as server:
         app = ServerApp(server.tus, base_path, None)
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(over(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             server.client = client
             yield server
@@ -177,9 +183,13 @@ async def test_wrong_questions(tmp_path: Path, path: str, status: int, says: str
 
 async def test_another_method(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
-        for path in ("/api/uploads", "/api/uploads/none", "/api/stats"):
+        for path, allowed in (
+            ("/api/uploads", "GET, OPTIONS"),
+            ("/api/uploads/none", "GET, PUT, OPTIONS"),
+            ("/api/stats", "GET, OPTIONS"),
+        ):
             answer = await server.client.post(path)
-            assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, OPTIONS")
+            assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
 
 
 async def test_a_page_of_another_origin(tmp_path: Path) -> None:

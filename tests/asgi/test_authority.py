@@ -459,6 +459,7 @@ async def test_no_route_and_no_verb_reaches_storage_without_authority(tmp_path: 
             "list",
             "stats",
             "watch",
+            "control",
         }
         assert {status for _, _, status, _ in found} <= {200, 204, 400, 401, 404, 405, 412, 415}
 

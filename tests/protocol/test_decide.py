@@ -23,6 +23,7 @@ from tusd_py.protocol.errors import (
     UploadGone,
     UploadNotFinished,
     UploadNotFound,
+    UploadPaused,
     UploadTooLarge,
 )
 from tusd_py.protocol.grant import Grant
@@ -255,6 +256,14 @@ def test_whom_an_upload_is_there_for(grant: Grant, owner: str | None, reaches: b
 )
 def test_a_grant_never_widens_a_limit(ours: int | None, granted: int | None, most: int) -> None:
     assert Limits(max_size=ours).narrowed(Grant(max_size=granted)).max_size == most
+
+
+def test_a_paused_upload_takes_nothing_but_a_repeated_end() -> None:
+    with pytest.raises(UploadPaused):
+        decide.refuse_early(patch(10, 1), TEN._replace(paused=True), NOW)
+    with pytest.raises(OffsetMismatch):
+        decide.refuse_early(patch(9, 1), TEN._replace(paused=True), NOW)
+    decide.refuse_early(patch(100, 0), COMPLETE._replace(paused=True), NOW)
 
 
 def test_an_append_with_hope_goes_on_to_the_lock() -> None:

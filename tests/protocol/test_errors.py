@@ -43,6 +43,8 @@ ALL: list[TusError] = [
     errors.ChecksumMismatch("sha1"),
     errors.UploadLocked("a"),
     errors.UploadInterrupted("a"),
+    errors.UploadPaused("a"),
+    errors.NotReceiving("a"),
     errors.StaleGeneration("a"),
     errors.Rejected(418, "no teapots", {"X-Why": "tea"}),
     errors.Rejected(400, ""),

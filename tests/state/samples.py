@@ -61,5 +61,6 @@ UPLOADS = st.builds(
         body=TEXT,
     ),
     principal=st.none() | TEXT,
+    paused=st.just(False),
 )
 """Any record, but for the parts of a final one: those must be there."""

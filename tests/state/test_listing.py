@@ -41,6 +41,6 @@ async def test_nothing_is_sorted_and_nothing_else_is_read(
     ]
     assert len(plans) >= len(steps)
     for plan in plans:
-        assert len(plan) == 1, plan
+        assert len([step for step in plan if " controls " not in step]) == 1, plan
         assert f"USING INDEX {steps[0]}" in plan[0]
     connection.close()

@@ -3,7 +3,7 @@
 The rules:
 - Whoever asks is asked who they are, as for everything else, before anything is looked at. Uploads
   of others are not there.
-- No lock is taken, and no upload is disturbed.
+- No lock is taken, and no upload is disturbed but one that is to be paused.
 """
 
 import json
@@ -14,6 +14,8 @@ from typing import Any
 from tusd_py.asgi.responding import Exchange
 from tusd_py.asgi.routes import TusRoutes
 from tusd_py.asgi.stats import Stats
+from tusd_py.body import EndedBy
+from tusd_py.engine.control import set_paused
 from tusd_py.engine.listing import THERE, State, find_all, find_one
 from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services
@@ -21,6 +23,7 @@ from tusd_py.metrics import Metrics
 from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.errors import Header, InvalidQuestion, MethodNotAllowed, UploadNotFound
+from tusd_py.protocol.headers import parse_media_type
 from tusd_py.protocol.tus1 import Response
 
 Scope = MutableMapping[str, Any]
@@ -33,6 +36,8 @@ STATS_PATH = "/api/stats"
 EVENTS_PATH = "/events"
 
 _MOST = 500
+_LONGEST = 4096
+"""Bytes of a body."""
 
 
 class Api:
@@ -77,7 +82,7 @@ class Api:
         elif path == EVENTS_PATH:
             answer = self._tell_events
         elif upload_id != path:
-            answer = self._tell_one
+            answer, allowed = self._tell_one, "GET, PUT"
             if not abnf.UPLOAD_ID.fullmatch(upload_id):
                 raise UploadNotFound(upload_id)
             exchange.upload_id = upload_id
@@ -85,6 +90,8 @@ class Api:
             allow = f"{allowed}, OPTIONS"
             preflight = self._routes.preflight(exchange.headers, allow)
             await exchange.respond(Response(204, (("Allow", allow), *preflight)))
+        elif scope["method"] == "PUT" and answer == self._tell_one:
+            await self._control(scope, exchange)
         elif scope["method"] != "GET":
             raise MethodNotAllowed(scope["method"], f"{allowed}, OPTIONS")
         else:
@@ -110,6 +117,16 @@ class Api:
         if self._services.recalls:
             await look_up(self._services, command)
         upload = await find_one(self._services, command)
+        show = self._routes.show_for(scope, exchange.headers, self._base_path)
+        await exchange.respond(_json(show(upload)))
+
+    async def _control(self, scope: Scope, exchange: Exchange) -> None:
+        upload_id = exchange.upload_id
+        grant = await self._routes.admit(scope, exchange.headers, "control", upload_id)
+        paused = _parse_wish(await _read(exchange))
+        if self._services.recalls:
+            await look_up(self._services, Query(upload_id=upload_id, grant=grant))
+        upload = await set_paused(self._services, upload_id, grant, paused=paused)
         show = self._routes.show_for(scope, exchange.headers, self._base_path)
         await exchange.respond(_json(show(upload)))
 
@@ -164,6 +181,34 @@ class _Asked:
             return float(moment), upload_id
         except ValueError:
             raise InvalidQuestion(f"{name} is the `next` of the page before") from None
+
+
+async def _read(exchange: Exchange) -> bytes:
+    """The body of a request, which is small."""
+    if parse_media_type(exchange.headers.first("Content-Type")) != "application/json":
+        # Also so that no page of another origin can send it without asking first.
+        raise InvalidQuestion("send JSON, with 'Content-Type: application/json'")
+    whole = exchange.body.whole()
+    if whole is not None:
+        return whole
+    buffer, count = memoryview(bytearray(_LONGEST + 1)), 0
+    while came := await exchange.body.fill(buffer[count:]):
+        count += came
+    if count > _LONGEST or exchange.body.ended_by is not EndedBy.END:
+        raise InvalidQuestion(f"the body is longer than {_LONGEST} bytes, or did not come whole")
+    return bytes(buffer[:count])
+
+
+def _parse_wish(body: bytes) -> bool:
+    """Whether an upload shall be paused."""
+    try:
+        wish = json.loads(body)
+    except (ValueError, RecursionError):
+        wish = None
+    match wish:
+        case {"paused": bool(paused), **others} if not others:
+            return paused
+    raise InvalidQuestion('send {"paused": true} or {"paused": false}')
 
 
 def _json(content: dict[str, object]) -> Response:

@@ -35,15 +35,16 @@ VERBS = (
     "terminate",
     "download",
     "watch",
+    "control",
     "list",
     "stats",
 )
 """All that a URL can allow; see `Access`."""
 
-UPLOADING = ("create", "concatenate", "append", "query", "terminate", "watch")
+UPLOADING = ("create", "concatenate", "append", "query", "terminate", "watch", "control")
 """What a client that uploads does."""
 
-_FOR_ONE = frozenset({"append", "query", "terminate", "download", "watch"})
+_FOR_ONE = frozenset({"append", "query", "terminate", "download", "watch", "control"})
 _CHALLENGE = 'SignedUrl realm="tusd-py"'
 _CONTEXT = b"tusd-py signed URL 1\n"
 

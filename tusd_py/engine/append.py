@@ -35,6 +35,7 @@ from tusd_py.protocol.errors import (
     ServerShutdown,
     TusError,
     UploadInterrupted,
+    UploadPaused,
     UploadTooLarge,
 )
 from tusd_py.protocol.upload import Phase, Tail, Upload
@@ -194,6 +195,9 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         await live.checkpoint(publish, sync=False, now=now, expires_at=expires_at)
 
     services.live[live.upload.id] = live
+    if live.upload.id in services.paused:
+        # Somebody did so when this append was let in, and not known of yet.
+        live.body.interrupt(Reason.PAUSED)
     services.observe(AppendsSeen(count=len(services.live)))
     try:
         counts = None if live.follows else partial(_counts, services, command, live, plan, digests)
@@ -253,6 +257,8 @@ def _unfinished(
     if received.ended_by is EndedBy.INTERRUPTED:
         if live.stopped is not None:
             return live.stopped
+        if live.body.interrupted_by is Reason.PAUSED:
+            return UploadPaused(live.upload.id)
         if live.body.interrupted_by is Reason.NO_ROOM:
             return FloorReached(services.limits.min_free_disk)
         if live.body.interrupted_by is Reason.SHUTDOWN:

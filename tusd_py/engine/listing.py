@@ -7,7 +7,7 @@ from tusd_py.engine.services import Services
 from tusd_py.protocol import decide
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.grant import Grant
-from tusd_py.protocol.upload import Upload
+from tusd_py.protocol.upload import Phase, Upload
 from tusd_py.state.interface import Owners, Page
 
 
@@ -15,6 +15,7 @@ class State(enum.StrEnum):
     """Where an upload stands, as people are told."""
 
     RECEIVING = "receiving"
+    PAUSED = "paused"
     FINISHING = "finishing"
     COMPLETE = "complete"
     FAILED = "failed"
@@ -28,7 +29,11 @@ THERE = frozenset(State) - {State.TERMINATED, State.EXPIRED}
 
 def state_of(upload: Upload, now: float) -> State:
     """Where an upload stands: one whose time has passed has expired, swept or not."""
-    return State.EXPIRED if upload.has_expired(now) else State(upload.phase.value)
+    if upload.has_expired(now):
+        return State.EXPIRED
+    if upload.paused and upload.phase is Phase.RECEIVING:
+        return State.PAUSED
+    return State(upload.phase.value)
 
 
 async def find_all(

@@ -217,6 +217,7 @@ class Services:
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
         pace: How quick the disk is with small files.
+        paused: Uploads that were paused since this process began, and did not go on.
         talk: What other processes on the same uploads are told.
         room: What is free of the disk.
         open_uploads: How many uploads are open.
@@ -241,6 +242,7 @@ class Services:
     finishing: dict[str, bool] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     open_uploads: OpenUploads = field(default_factory=OpenUploads)
+    paused: set[str] = field(default_factory=set)
     talk: Talk = field(default_factory=Talk)
     is_ending: bool = False
     tells: bool = False

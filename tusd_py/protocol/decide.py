@@ -19,6 +19,7 @@ from tusd_py.protocol.errors import (
     UploadGone,
     UploadNotFinished,
     UploadNotFound,
+    UploadPaused,
     UploadTooLarge,
 )
 from tusd_py.protocol.grant import Grant
@@ -189,6 +190,7 @@ def refuse_early(command: Append, upload: Upload | None, now: float) -> Upload:
     Raises:
         TusError: The append can never succeed: see `find`; or a final upload, or an offset below
             the committed one, which can only rise.
+        UploadPaused: It cannot for now.
     """
     upload = _reached(upload, command.grant)
     if upload is not None and upload.is_final and upload.phase is Phase.FAILED:
@@ -198,6 +200,8 @@ def refuse_early(command: Append, upload: Upload | None, now: float) -> Upload:
         raise FinalNotModifiable
     if command.upload_offset < found.upload_offset:
         raise OffsetMismatch(command.upload_offset, found.upload_offset)
+    if found.paused and found.phase is Phase.RECEIVING:
+        raise UploadPaused(found.id)
     return found
 
 

@@ -27,6 +27,7 @@
       ChecksumMismatch                460  ERR_CHECKSUM_MISMATCH
       UploadLocked                    423  ERR_UPLOAD_LOCKED
         UploadInterrupted                  ERR_UPLOAD_INTERRUPTED
+        UploadPaused                       ERR_UPLOAD_PAUSED
         StaleGeneration                    ERR_UPLOAD_LOCKED
       Rejected                        any  ERR_UPLOAD_REJECTED
         UploadStopped                 any  ERR_UPLOAD_STOPPED
@@ -35,6 +36,7 @@
       TooManyRequests                 429  ERR_TOO_MANY_REQUESTS
       TooManyUploads                  429  ERR_TOO_MANY_UPLOADS
         TooManyUploadsInAll           503  ERR_TOO_MANY_UPLOADS
+      NotReceiving                    409  ERR_UPLOAD_NOT_RECEIVING
       ReadTimeout                     503  ERR_READ_TIMEOUT
         ReadTooSlow                        ERR_READ_TIMEOUT
       ServerShutdown                  503  ERR_SERVER_SHUTDOWN
@@ -381,6 +383,20 @@ class UploadInterrupted(UploadLocked):
         return "a newer request for this upload took over; ask with HEAD where it stands"
 
 
+class UploadPaused(UploadLocked):
+    """Somebody wants no more bytes of this upload for now; 423, so that clients try again."""
+
+    code = "ERR_UPLOAD_PAUSED"
+
+    def __str__(self) -> str:
+        return f"the upload {self.upload_id!r} is paused; what came is kept, try again later"
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """When to look again, in seconds."""
+        return (("Retry-After", "5"),)
+
+
 class StaleGeneration(UploadLocked):
     """The record was changed by someone else since it was read: nothing was written."""
 
@@ -485,6 +501,18 @@ class TooManyUploadsInAll(TooManyUploads):
             f"the server has {self.most} unfinished uploads, and takes no more until one of them "
             "is finished or expires; try again later"
         )
+
+
+class NotReceiving(TusError):
+    """An upload that takes no bytes, or none any more, cannot be paused, or go on."""
+
+    code, status, section = "ERR_UPLOAD_NOT_RECEIVING", 409, ""
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+
+    def __str__(self) -> str:
+        return f"the upload {self.upload_id!r} takes no bytes any more"
 
 
 class ReadTimeout(TusError):

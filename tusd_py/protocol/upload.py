@@ -82,6 +82,8 @@ class Upload(NamedTuple):
         principal: Whose it is, None where nobody was asked; see `grant`.
         client: The address that it was made from, where a limit holds for each and there is no
             principal; None otherwise.
+        paused: Whether somebody wants no more bytes of it for now. It is read with the record, and
+            not written with it.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Upload(NamedTuple):
     reply: Reply | None = None
     principal: str | None = None
     client: str | None = None
+    paused: bool = False
 
     @property
     def metadata(self) -> dict[str, bytes]:

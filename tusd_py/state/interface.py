@@ -183,6 +183,12 @@ class StateStore(Protocol):
         """
         ...
 
+    async def set_paused(self, upload_id: str, *, paused: bool) -> None:
+        """Says whether bytes of an upload are wanted now, whoever holds its lock; nothing happens
+        if there is none that takes any.
+        """
+        ...
+
     def load_now(self, upload_id: str) -> Upload | None:
         """As `load`, at once and on the event loop: for when the disk is known to be quick.
 

@@ -12,7 +12,13 @@ from tusd_py.protocol.concat import Concat, build_upload_concat, parse_upload_co
 from tusd_py.protocol.errors import StaleGeneration, UploadExists
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload
 
-SELECT = f"SELECT {', '.join(Upload._fields)} FROM uploads"  # noqa: S608
+_COLUMNS = Upload._fields[: Upload._fields.index("paused")]
+"""Those of the table `uploads`; what stands behind them is read from beside it."""
+
+SELECT = (
+    f"SELECT {', '.join(_COLUMNS)}, COALESCE(paused, 0) "  # noqa: S608
+    "FROM uploads LEFT JOIN controls ON upload_id = id"
+)
 _SELECT_ONE = f"{SELECT} WHERE id = ?"
 _PUSH_FINALS = (
     "UPDATE uploads SET expires_at = MAX(expires_at, ?) "
@@ -65,7 +71,7 @@ def to_row(upload: Upload) -> tuple[Nulls, list[Any]]:
 
     To bind a `None` costs more than all the other values: Python looks for an adapter each time.
     """
-    row: list[Any] = list(upload)
+    row: list[Any] = list(upload[: len(_COLUMNS)])
     for index, build in _BUILD:
         if row[index] is not None:
             row[index] = build(row[index])
@@ -75,7 +81,7 @@ def to_row(upload: Upload) -> tuple[Nulls, list[Any]]:
 @lru_cache(maxsize=256)
 def _insert(nulls: Nulls) -> str:
     values = ", ".join(map(_bound, nulls))
-    return f"INSERT INTO uploads ({', '.join(Upload._fields)}) VALUES ({values})"  # noqa: S608
+    return f"INSERT INTO uploads ({', '.join(_COLUMNS)}) VALUES ({values})"  # noqa: S608
 
 
 _NEVER_CHANGE = frozenset({"id", "created_at", "principal"})
@@ -87,7 +93,7 @@ def _update(nulls: Nulls) -> str:
     numbers = count(1)
     places = {
         name: "NULL" if is_null else f"?{next(numbers)}"
-        for name, is_null in zip(Upload._fields, nulls, strict=True)
+        for name, is_null in zip(_COLUMNS, nulls, strict=True)
     }
     values = ", ".join(f"{name} = {at}" for name, at in places.items() if name not in _NEVER_CHANGE)
     generation = f"?{next(numbers)}"
@@ -139,9 +145,12 @@ _CONVERSIONS: dict[str, tuple[Callable[[Any], object], Callable[[Any], object]]]
     "concat": (build_upload_concat, _parse_concat),
     "parts": (_build_parts, _parse_parts),
     "released": (int, bool),
+    "paused": (int, bool),
     "reply": (_build_reply, _parse_reply),
 }
 """Columns whose values are not those of the record: to the row, and back."""
 
-_BUILD = [(Upload._fields.index(name), pair[0]) for name, pair in _CONVERSIONS.items()]
+_BUILD = [
+    (_COLUMNS.index(name), pair[0]) for name, pair in _CONVERSIONS.items() if name in _COLUMNS
+]
 _PARSE = [(Upload._fields.index(name), pair[1]) for name, pair in _CONVERSIONS.items()]

@@ -24,7 +24,15 @@ T = TypeVar("T")
 
 MIGRATIONS: tuple[str, ...] = tuple(
     Path(__file__).with_name(f"{step}.sql").read_text("utf-8")
-    for step in ("schema", "principal", "outbox_details", "client", "listing", "events")
+    for step in (
+        "schema",
+        "principal",
+        "outbox_details",
+        "client",
+        "listing",
+        "events",
+        "controls",
+    )
 )
 """Step n takes a database from version n to n + 1."""
 
@@ -191,6 +199,19 @@ class SqliteState:
             return committed
 
         return await self._write(job, durable=durable)
+
+    async def set_paused(self, upload_id: str, *, paused: bool) -> None:
+        """See `StateStore.set_paused`."""
+        query = (
+            "INSERT INTO controls (upload_id, paused) "
+            "SELECT id, ? FROM uploads WHERE id = ? AND phase = 'receiving' "
+            "ON CONFLICT (upload_id) DO UPDATE SET paused = excluded.paused"
+        )
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.execute(query, (paused, upload_id))
+
+        await self._write(job)
 
     def load_now(self, upload_id: str) -> Upload | None:
         """See `StateStore.load_now`."""
