@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserType, Page, Playwright, sync_playwright
 
-from tests.browser.page import UploadPage
+from tests.browser.page import UploadPage, list_uploads
 from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, serving
 from tusd_py.asgi.ui import find_page
 
-MIB = 1 << 20
 SHOTS = Path(__file__).parent / "shots"
 VIOLATIONS = """
     globalThis.violations = [];
@@ -28,7 +28,14 @@ VIOLATIONS = """
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--large-upload", action="store_true", help="send 200 MB where 60 are sent")
+    parser.addoption("--large-upload", action="store_true", help="send 200 MB where 30 are sent")
+    parser.addoption("--shots", action="store_true", help=f"leave pictures of the page in {SHOTS}")
+
+
+@pytest.fixture(scope="session")
+def shots(request: pytest.FixtureRequest) -> Path | None:
+    """Where pictures of the page go."""
+    return SHOTS if request.config.getoption("--shots") else None
 
 
 @pytest.fixture(scope="session")
@@ -96,23 +103,28 @@ def driver(steering: Steering) -> Iterator[BrowserType]:
         yield steering.chromium
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One with its defaults for the tests of a module that leave it running."""
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("server") / "uploads") as served:
         yield served
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path / "uploads") as served:
-        yield served
+def server(one_server: Served) -> Iterator[Served]:
+    """One with its defaults, without any upload; a test may kill it, and start it again."""
+    yield one_server
+    if one_server.process is None:
+        one_server.start()
+    with httpx.Client(headers={"Tus-Resumable": "1.0.0"}, trust_env=False) as client:
+        while uploads := list_uploads(one_server):
+            for upload in uploads:
+                client.delete(one_server.url + upload["id"])
 
 
 @pytest.fixture
-def proxy(own_server: Served) -> Iterator[DamagingProxy]:
-    """Stands before `own_server`, and counts."""
-    with DamagingProxy(own_server.port) as damaging:
+def proxy(server: Served) -> Iterator[DamagingProxy]:
+    """Stands before `server`, and counts."""
+    with DamagingProxy(server) as damaging:
         yield damaging
 
 
@@ -132,7 +144,7 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def large(make_file: Callable[..., Path], request: pytest.FixtureRequest) -> Path:
     """What is broken off in the middle."""
-    megabytes = 200 if request.config.getoption("--large-upload") else 60
+    megabytes = 200 if request.config.getoption("--large-upload") else 30
     return make_file(megabytes * 1_000_000)
 
 
@@ -154,7 +166,7 @@ def well_behaved(page: Page) -> Iterator[None]:
 
 
 @pytest.fixture
-def open_page(steering: Steering, browser: Browser) -> Iterator[Open]:
+def open_page(steering: Steering, browser: Browser, shots: Path | None) -> Iterator[Open]:
     """Opens the page in a profile of its own; options are those of a context."""
     with steering(), contextlib.ExitStack() as stack:
 
@@ -163,7 +175,7 @@ def open_page(steering: Steering, browser: Browser) -> Iterator[Open]:
             stack.callback(context.close)
             page = context.new_page()
             stack.enter_context(well_behaved(page))
-            shown = UploadPage(page, SHOTS)
+            shown = UploadPage(page, shots)
             shown.open(url)
             return shown
 

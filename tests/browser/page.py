@@ -1,20 +1,41 @@
 """The page as its user sees it."""
 
+import asyncio
 import hashlib
-import subprocess
-import sys
 from collections.abc import Sequence
-from json import loads
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 from playwright.sync_api import Locator, Page
 
+from tests.browser.proxy import DamagingProxy
 from tests.serving import Served
+from tusd_py import tools, wiring
 
+MIB = 1 << 20
 WITHIN = 60_000.0  # milliseconds; only a machine that is busy with other things needs them
+HELD_AT = 8 * MIB
+HEADS = 200_000
+"""Bytes that all requests of a test may have besides those of its files."""
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+KEEPS = """() => new Promise((resolve) => {
+    const asked = indexedDB.open("uppy-blobs");
+    asked.onsuccess = () => {
+        const db = asked.result;
+        const reading = db.transaction(["files", "metadata"]);
+        const files = reading.objectStore("files").count();
+        const metadata = reading.objectStore("metadata").getAll();
+        reading.oncomplete = () => {
+            db.close();
+            const knows = ({ metadata }) => metadata.includes('"uploadUrl":"http');
+            resolve(files.result === 1 && metadata.result.some(knows));
+        };
+    };
+})"""
+"""A function that says whether the browser keeps its one file, and the URL of its upload."""
 
 
 class UploadPage:
@@ -22,10 +43,10 @@ class UploadPage:
 
     Args:
         page: A new one.
-        shots: Where pictures of it are put, for a person to look at.
+        shots: Where pictures of it are put, for a person to look at; None for no pictures.
     """
 
-    def __init__(self, page: Page, shots: Path) -> None:
+    def __init__(self, page: Page, shots: Path | None) -> None:
         self.page = page
         page.set_default_timeout(WITHIN)
         self._shots = shots
@@ -48,6 +69,12 @@ class UploadPage:
         """By the dialogue of the system."""
         self.page.locator("input[type=file]:not([webkitdirectory])").first.set_input_files(paths)
 
+    def sends_half(self, path: Path, proxy: DamagingProxy, held_at: int = HELD_AT) -> None:
+        """Chooses a file, which is held on its way to the server."""
+        proxy.hold_after(held_at)
+        self.choose(path)
+        assert proxy.held.wait(60)
+
     def drop(self, *paths: Path) -> None:
         """From the desktop; folders, too."""
         box = self.dashboard.bounding_box()
@@ -59,9 +86,9 @@ class UploadPage:
             session.send("Input.dispatchDragEvent", {"type": kind, **where})
         session.detach()
 
-    def press(self, name: str) -> None:
+    def press(self, name: str, *, exact: bool = False) -> None:
         """A button, by what a screen reader calls it."""
-        self.page.get_by_role("button", name=name).first.click()
+        self.page.get_by_role("button", name=name, exact=exact).first.click()
 
     def sees(self, text: str) -> None:
         """Waits until a text is there."""
@@ -82,40 +109,32 @@ class UploadPage:
             self.page.locator(".history li.finished", has_text=name).wait_for()
         assert self.page.locator(".history li").count() == len(names)
 
+    def arrives(self, path: Path) -> None:
+        """Waits until this file alone is finished; it is the same on the server."""
+        self.finishes(path.name)
+        assert is_same(self.downloads(path.name), path)
+
     def downloads(self, name: str) -> bytes:
         """What the link in the history leads to."""
         link = self.page.locator(".history a", has_text=name).get_attribute("href")
         assert link is not None
         return httpx.get(link, trust_env=False).raise_for_status().content
 
-    def keeps_files(self, count: int) -> None:
-        """Waits until the browser has so many files in its own storage."""
-        self.page.wait_for_function(
-            """(count) => new Promise((resolve) => {
-                const asked = indexedDB.open("uppy-blobs");
-                asked.onsuccess = () => {
-                    const db = asked.result;
-                    const stores = [...db.objectStoreNames];
-                    const reading = db.transaction(stores);
-                    const counts = stores.map((name) => reading.objectStore(name).count());
-                    reading.oncomplete = () => {
-                        db.close();
-                        resolve(counts.every((each) => each.result >= count));
-                    };
-                };
-            })""",
-            arg=count,
-        )
+    def keeps_the_file(self) -> None:
+        """Waits until it would go on with its one file after a kill."""
+        self.page.wait_for_function(KEEPS)
 
     def shoot(self, name: str) -> None:
         """A picture for a person to look at."""
-        self._shots.mkdir(exist_ok=True)
-        self.page.screenshot(path=self._shots / f"{name}.png", full_page=True)
+        if self._shots is not None:
+            self._shots.mkdir(exist_ok=True)
+            self.page.screenshot(path=self._shots / f"{name}.png", full_page=True)
 
-    def complaints_of_axe(self) -> list[str]:
-        """What keeps some people from using the page as it is now."""
+    def complaints_of_axe(self, *rules: str) -> list[str]:
+        """What keeps some people from using the page as it is now, by these rules or by all."""
         self.page.evaluate(AXE.read_text("utf-8"))
-        found: dict[str, Any] = self.page.evaluate("axe.run()")
+        options = {"runOnly": rules} if rules else {}
+        found: dict[str, Any] = self.page.evaluate("(options) => axe.run(options)", options)
         return [
             f"{violation['id']}: {node['target']} {node['failureSummary']}"
             for violation in found["violations"]
@@ -129,12 +148,15 @@ def page_url(url: str) -> str:
 
 
 def list_uploads(server: Served) -> list[dict[str, Any]]:
-    """What the operator sees."""
-    command = [sys.executable, "-m", "tusd_py", "ls", "--json", "--upload-dir"]
-    listed = subprocess.run(
-        [*command, str(server.upload_dir)], capture_output=True, text=True, check=True
-    )
-    return [loads(line) for line in listed.stdout.splitlines()]
+    """What `tusd-py ls` tells the operator."""
+
+    async def run() -> list[dict[str, Any]]:
+        async with wiring.opened(wiring.Place(upload_dir=server.upload_dir)) as tus:
+            return [line async for line in tools.list_uploads(tus)]
+
+    # In a thread, since the loop of Playwright counts as running in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, run()).result()
 
 
 def has_stored(server: Served, count: int) -> bool:

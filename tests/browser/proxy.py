@@ -1,19 +1,22 @@
 """A proxy that can damage what is on its way to the server, besides cutting and holding."""
 
 from tests.interop.proxy import CuttingProxy, Stop
+from tests.serving import Served
 
 
 class DamagingProxy(CuttingProxy):
     """See `CuttingProxy`.
 
     Attributes:
+        page: The URL of the server's page, by way of this proxy.
         spoils_heads: Whether every `HEAD` asks for a version that no server has.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, server: Served) -> None:
         self.spoils_heads = False
         self._damaged: int | None = None
-        super().__init__(target_port)
+        super().__init__(server.port)
+        self.page = self.url(server.url).removesuffix("files/")
 
     def damage_after(self, count: int) -> None:
         """Flips a bit of the byte that comes after so many from now on."""

@@ -115,6 +115,7 @@ class CuttingProxy:
             while data:
                 now, data, stop = self._admit(data)
                 if not sent(server, now):
+                    reset(client)  # or a client in the middle of a body would never hear of it
                     return
                 if stop is Stop.CUT:
                     reset(client)
