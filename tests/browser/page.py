@@ -90,6 +90,16 @@ class UploadPage:
         """A button, by what a screen reader calls it."""
         self.page.get_by_role("button", name=name, exact=exact).first.click()
 
+    def tabs_to(self, name: str) -> None:
+        """Goes there with the Tab key alone."""
+        wanted = self.page.get_by_role("button", name=name, exact=True)
+        for _ in range(60):
+            self.page.keyboard.press("Tab")
+            focused = "(all) => all.some((each) => each.matches(':focus'))"
+            if wanted.evaluate_all(focused):
+                return
+        raise AssertionError(f"the keyboard does not get to {name!r}")
+
     def sees(self, text: str) -> None:
         """Waits until a text is there."""
         self.page.get_by_text(text).first.wait_for()

@@ -1,8 +1,6 @@
 """`<tusd-py-upload>` in somebody else's page, on another origin, with a policy of its own."""
 
 import contextlib
-import gzip
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,10 +84,3 @@ def test_in_a_page_of_another_origin(
         )
         assert size == "14px", "its styles and those of the page are apart"
     assert len(list_uploads(server)) == 1
-
-
-def test_what_is_loaded_before_the_first_paint_is_small(built: Path) -> None:
-    page = (built / "index.html").read_text()
-    scripts = re.findall(r'(?:src|href)="\./(ui/[^"]+\.js)"', page)
-    assert len(scripts) >= 2, "the page and the uploader"
-    assert sum(len(gzip.compress((built / script).read_bytes())) for script in scripts) < 250_000

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,25 +172,6 @@ def test_the_same_file_is_recognised(
     assert len(list_uploads(server)) == 1
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
-def test_a_damaged_chunk_is_sent_again(
-    proxy: DamagingProxy, open_page: Open, make_file: MakeFile, algorithm: str
-) -> None:
-    file = make_file(20_000_000)
-    shown = open_page(proxy.page)
-    shown.sets("Checksum of each chunk", algorithm)
-    shown.sets("Size of a request", "auto")
-    shown.unfolds("Chunks")
-    patched = statuses(shown.page, "PATCH")
-    proxy.damage_after(8_000_000)
-    shown.choose(file)
-    shown.arrives(file)
-    shown.sees("sent again once")
-    shown.shoot(f"damaged {algorithm}")
-    assert patched.count(460) == 1
-    assert set(patched) == {204, 460}
-
-
 def test_nothing_keeps_anybody_out(server: Served, open_page: Open, make_file: MakeFile) -> None:
     """As far as a program can tell: names, contrast, roles, order."""
     if not AXE.exists():
@@ -228,3 +210,30 @@ def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFi
     assert shown.page.evaluate("document.documentElement.lang") == "de"
     shown.reload()
     shown.sees("Dateien hochladen")
+    shown.page.wait_for_load_state("networkidle")
+    loaded: list[dict[str, Any]] = shown.page.evaluate(
+        "performance.getEntriesByType('resource').map((entry) => entry.toJSON())"
+    )
+    scripts = [entry for entry in loaded if entry["name"].endswith(".js")]
+    assert len(scripts) >= 4, "the page, the uploader, and what they load later"
+    assert sum(entry["encodedBodySize"] for entry in scripts) < 250_000
+
+
+def test_by_keyboard_alone(server: Served, open_page: Open, make_file: MakeFile) -> None:
+    file = make_file(1000)
+    shown = open_page(page_url(server.url))
+    shown.tabs_to("browse files")
+    with shown.page.expect_file_chooser() as chooser:
+        shown.page.keyboard.press("Enter")
+    chooser.value.set_files(file)
+    shown.finishes(file.name)
+    shown.tabs_to(f"Delete on the server: {file.name}")
+    shown.page.keyboard.press("Enter")
+    shown.sees("It cannot be brought back")
+    shown.page.keyboard.press("Escape")
+    assert len(list_uploads(server)) == 1, "Escape deletes nothing"
+    shown.page.keyboard.press("Enter")
+    shown.tabs_to("Delete on the server")
+    shown.page.keyboard.press("Enter")
+    shown.sees("None yet.")
+    eventually("it is still there", lambda: not list_uploads(server))
