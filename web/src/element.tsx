@@ -6,12 +6,14 @@
  * `wait` (begin when a button is pressed, and not when a file is chosen); `drop-anywhere`.
  * Properties: `headers`, which every request gets, such as a token.
  * Events, which bubble: `upload-changed`, when the history has; `upload-finished`, with `name`,
- * `size` and `url` in its `detail`.
+ * `size` and `url` in its `detail`; `upload-unauthorized`, when the server does not know who sends
+ * (401): what waits for it goes on once there are other `headers`.
  */
 
 import Dashboard from "@uppy/dashboard";
 import DropTarget from "@uppy/drop-target";
 import { render } from "preact";
+import type { Headers } from "./download.ts";
 import { parseAlgorithm, parseChunk, parseParallel, type Settings } from "./settings.ts";
 import { sheets } from "./styles.ts";
 import { Uploader } from "./uploader.ts";
@@ -31,18 +33,19 @@ export class UploadElement extends HTMLElement {
 
   /** Once it is connected, and its language is there. */
   uploader: Uploader | undefined;
-  #headers: Record<string, string> = {};
+  #headers: Headers = {};
   #spoken: Spoken | undefined;
   #below: HTMLElement | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  get headers(): Record<string, string> {
+  get headers(): Headers {
     return this.#headers;
   }
 
-  set headers(headers: Record<string, string>) {
+  set headers(headers: Headers) {
     this.#headers = headers;
     if (this.uploader) this.uploader.headers = headers;
+    this.#showLinks();
   }
 
   get settings(): Settings {
@@ -91,7 +94,11 @@ export class UploadElement extends HTMLElement {
     this.#below = document.createElement("div");
     root.replaceChildren(above, this.#below);
     const url = new URL(endpoint, document.baseURI).href;
-    const uploader = new Uploader(url, this.settings, spoken, () => this.#show());
+    const uploader = new Uploader(url, this.settings, spoken, {
+      changed: () => this.#show(),
+      unknown: () =>
+        this.dispatchEvent(new CustomEvent("upload-unauthorized", { bubbles: true })),
+    });
     this.uploader = uploader;
     uploader.headers = this.#headers;
     uploader.uppy.use(Dashboard, {
@@ -103,8 +110,8 @@ export class UploadElement extends HTMLElement {
       fileManagerSelectionType: "both",
       proudlyDisplayPoweredByUppy: false,
       hideProgressDetails: false,
-      showLinkToFileUploadResult: true,
     });
+    this.#showLinks();
     if (this.hasAttribute("drop-anywhere")) {
       uploader.uppy.use(DropTarget, { target: document.body });
     }
@@ -129,6 +136,12 @@ export class UploadElement extends HTMLElement {
     uploader.uppy.use(ImageEditor, {});
     // A browser gives no camera to a page that came over plain http from another machine.
     if (navigator.mediaDevices) uploader.uppy.use(Webcam, { mobileNativeCamera: true });
+  }
+
+  /** Those of the dashboard; they can send no headers. */
+  #showLinks(): void {
+    const showLinkToFileUploadResult = Object.keys(this.#headers).length === 0;
+    this.uploader?.uppy.getPlugin("Dashboard")?.setOptions({ showLinkToFileUploadResult });
   }
 
   async #speak(): Promise<void> {

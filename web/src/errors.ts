@@ -18,8 +18,10 @@ export const RETRY_DELAYS = [0.5, 1, 2, 4, 8, ...Array<number>(8640).fill(10)].m
   (seconds) => seconds * 1000,
 );
 
-const NO_ANSWER = 0;
+export const NO_ANSWER = 0;
 const NOT_SENT = -1;
+/** The server does not know who asks. */
+export const UNKNOWN = 401;
 const ALWAYS = Number.POSITIVE_INFINITY;
 
 const TRIES: Record<number, number> = {
@@ -43,21 +45,23 @@ export interface Failure {
   said: string;
 }
 
+/** By its status, and what stood in the answer: a proxy has a page of its own there. */
+export function failed(status: number, body = ""): Failure {
+  return { status, isUnreadable: false, said: /^ERR_[A-Z_]+: (.+)$/m.exec(body)?.[1] ?? "" };
+}
+
 export function failureOf(told: Error): Failure {
   // Uppy wraps what got no answer.
   const error = told.cause instanceof DetailedError ? told.cause : told;
   if (!(error instanceof DetailedError)) {
-    return { status: NOT_SENT, isUnreadable: error instanceof Unreadable, said: error.message };
+    return { ...failed(NOT_SENT), isUnreadable: error instanceof Unreadable, said: error.message };
   }
   const { originalResponse: response, causingError: cause } = error;
-  if (cause instanceof NotHashed) {
-    return { status: NOT_SENT, isUnreadable: false, said: cause.message };
-  }
-  return {
-    status: response ? (response as WatchedResponse).status : NO_ANSWER,
-    isUnreadable: cause instanceof Unreadable,
-    said: response ? sentenceOf(response as WatchedResponse) : "",
-  };
+  if (cause instanceof NotHashed) return { ...failed(NOT_SENT), said: cause.message };
+  const isUnreadable = cause instanceof Unreadable;
+  if (response === null) return { ...failed(NO_ANSWER), isUnreadable };
+  const { status } = response as WatchedResponse;
+  return { ...failed(status, response.getBody()), isUnreadable };
 }
 
 export function isWorthAnotherTry(failure: Failure, tries: number): boolean {
@@ -73,7 +77,8 @@ export function explain(failure: Failure, words: Words): string {
     case 502:
     case 504:
       return words.errorNetwork;
-    case 401:
+    case UNKNOWN:
+      return words.errorUnknown;
     case 403:
       return words.errorAuthority;
     case 404:
@@ -95,9 +100,4 @@ export function explain(failure: Failure, words: Words): string {
         ? words.errorServer(failure.status)
         : words.errorRefused(failure.status, failure.said);
   }
-}
-
-/** The server answers with `CODE: a sentence`; a proxy with a page of its own. */
-function sentenceOf(response: WatchedResponse): string {
-  return /^ERR_[A-Z_]+: (.+)$/m.exec(response.getBody())?.[1] ?? "";
 }

@@ -2,22 +2,27 @@
 
 import "./element.tsx";
 import { render } from "preact";
-import { useEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useReducer, useRef, useState } from "preact/hooks";
+import type { Headers } from "./download.ts";
 import type { UploadElement } from "./element.tsx";
 import { loadSettings, type Settings, saveSettings } from "./settings.ts";
 import { load, save } from "./stored.ts";
 import { Help } from "./view/help.tsx";
 import { HistoryTable } from "./view/history.tsx";
 import { SettingsForm } from "./view/settings.tsx";
+import { SignIn } from "./view/sign_in.tsx";
+import { useSure } from "./view/sure.tsx";
 import { LANGUAGES, type Language, nearest, speak, type Words } from "./words/index.ts";
 
 const LANGUAGE_KEY = "tusd-py.language";
+const TOKEN_KEY = "tusd-py.token";
 
 declare module "preact" {
   namespace JSX {
     interface IntrinsicElements {
       "tusd-py-upload": HTMLAttributes<UploadElement> & {
         endpoint: string;
+        headers: Headers;
         lang: string;
         "chunk-size": string;
         parallel: string;
@@ -35,21 +40,42 @@ interface PageProps {
   words: Words;
 }
 
+/** What the user has given, and who gets it. */
+interface Access {
+  /** Empty for none. */
+  token: string;
+  headers: Headers;
+}
+
 function Page({ endpoint, language, words }: PageProps) {
   const [settings, setSettings] = useState(loadSettings);
   const [, showAgain] = useReducer((count: number) => count + 1, 0);
+  const [access, setAccess] = useState(() => accessBy(loadToken()));
+  const [isUnknown, setUnknown] = useState(false);
+  const unknown = useCallback(() => setUnknown(true), []);
+  const [ask, sure] = useSure(words);
   const element = useRef<UploadElement>(null);
   const help = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const uploader = element.current;
     uploader?.addEventListener("upload-changed", showAgain);
-    return () => uploader?.removeEventListener("upload-changed", showAgain);
+    uploader?.addEventListener("upload-unauthorized", unknown);
+    return () => {
+      uploader?.removeEventListener("upload-changed", showAgain);
+      uploader?.removeEventListener("upload-unauthorized", unknown);
+    };
   }, []);
+  const enter = (entered: string) => {
+    save(TOKEN_KEY, entered, "sessionStorage");
+    setUnknown(false);
+    setAccess(accessBy(entered));
+  };
   const change = (changed: Settings) => {
     saveSettings(changed);
     setSettings(changed);
   };
   const { chunk, parallel, algorithm, begins } = settings;
+  const uploader = element.current?.uploader;
   return (
     <>
       <header>
@@ -72,9 +98,11 @@ function Page({ endpoint, language, words }: PageProps) {
         <p>{words.intro}</p>
       </header>
       <main>
+        <SignIn token={access.token} isUnknown={isUnknown} words={words} enter={enter} />
         <tusd-py-upload
           ref={element}
           endpoint={endpoint}
+          headers={access.headers}
           lang={language}
           chunk-size={String(chunk)}
           parallel={String(parallel)}
@@ -83,13 +111,22 @@ function Page({ endpoint, language, words }: PageProps) {
           drop-anywhere
         />
         <SettingsForm settings={settings} words={words} change={change} />
-        <HistoryTable uploader={element.current?.uploader} words={words} />
+        <HistoryTable uploader={uploader} words={words} ask={ask} />
       </main>
+      {sure}
       <Help dialog={help} words={words} />
     </>
   );
 }
 
+/** A new one each time: what was refused with the old one is tried again with it. */
+function accessBy(token: string): Access {
+  return { token, headers: token === "" ? {} : { Authorization: `Bearer ${token}` } };
+}
+
+const loadToken = () => load(TOKEN_KEY, isText, "sessionStorage") ?? "";
+
+const isText = (value: unknown): value is string => typeof value === "string";
 const root = document.getElementById("page");
 
 async function show(language: Language): Promise<void> {
@@ -106,5 +143,4 @@ function choose(language: string): void {
   void show(nearest(language));
 }
 
-const isText = (value: unknown): value is string => typeof value === "string";
 void show(nearest(load(LANGUAGE_KEY, isText) ?? navigator.languages));

@@ -1,8 +1,15 @@
 /** What stays in this browser: a value, as JSON, that may be missing or from another release. */
 
-export function load<T>(key: string, isValid: (value: unknown) => value is T): T | undefined {
+/** Until when: for good, or until the tab is closed. */
+export type Place = "localStorage" | "sessionStorage";
+
+export function load<T>(
+  key: string,
+  isValid: (value: unknown) => value is T,
+  place: Place = "localStorage",
+): T | undefined {
   try {
-    const value: unknown = JSON.parse(localStorage.getItem(key) ?? "null");
+    const value: unknown = JSON.parse(globalThis[place].getItem(key) ?? "null");
     return isValid(value) ? value : undefined;
   } catch {
     // Not JSON, or storage is switched off.
@@ -10,9 +17,9 @@ export function load<T>(key: string, isValid: (value: unknown) => value is T): T
   }
 }
 
-export function save(key: string, value: unknown): void {
+export function save(key: string, value: unknown, place: Place = "localStorage"): void {
   try {
-    localStorage.setItem(key, JSON.stringify(value));
+    globalThis[place].setItem(key, JSON.stringify(value));
   } catch {
     // Full, or switched off: the page works without, it only forgets.
   }

@@ -11,7 +11,8 @@ import Uppy, { type Body, type Meta, type UppyFile } from "@uppy/core";
 import GoldenRetriever from "@uppy/golden-retriever";
 import Tus from "@uppy/tus";
 import type { DetailedError } from "tus-js-client";
-import { explain, failureOf, isWorthAnotherTry, RETRY_DELAYS } from "./errors.ts";
+import { download, type Headers } from "./download.ts";
+import { explain, failureOf, isWorthAnotherTry, RETRY_DELAYS, UNKNOWN } from "./errors.ts";
 import { type Entry, History } from "./history.ts";
 import { PARALLEL_FROM, type Settings } from "./settings.ts";
 import { ChunkSize } from "./wire/chunks.ts";
@@ -35,6 +36,13 @@ const UPPY_DELETES_WITHIN = 500;
 
 export type File = UppyFile<Meta, Body>;
 
+export interface UploaderWatcher {
+  /** Something to show has changed; often. */
+  changed: () => void;
+  /** The server does not know who sends a file, which waits for other `headers`. */
+  unknown: () => void;
+}
+
 /** Something the user should read, once or as long as it lasts. */
 export interface Notice {
   /** A later notice of the same key takes its place. */
@@ -48,11 +56,14 @@ export class Uploader {
   readonly history: History;
   readonly ledgers = new Map<string, Ledger>();
   readonly notices = new Map<string, Notice>();
-  headers: Record<string, string> = {};
   settings: Settings;
   readonly #endpoint: string;
   readonly #stack: WatchedStack;
   readonly #changed: () => void;
+  readonly #unknown: () => void;
+  /** Files that wait until the server knows who sends them. */
+  readonly #refused = new Set<string>();
+  #headers: Headers = {};
   #spoken: Spoken;
   #endTurn: () => void = () => {};
 
@@ -60,13 +71,15 @@ export class Uploader {
    * @param endpoint Where uploads are sent to, absolute.
    * @param settings How.
    * @param spoken The language.
-   * @param changed Called, often, when something to show has changed.
+   * @param watcher Who is told.
    */
-  constructor(endpoint: string, settings: Settings, spoken: Spoken, changed: () => void) {
+  constructor(endpoint: string, settings: Settings, spoken: Spoken, watcher: UploaderWatcher) {
+    const { changed, unknown } = watcher;
     this.#endpoint = endpoint;
     this.settings = settings;
     this.#spoken = spoken;
     this.#changed = changed;
+    this.#unknown = unknown;
     this.history = new History(endpoint);
     this.#stack = new WatchedStack({
       answered: (request, response) => this.#answered(request, response),
@@ -85,9 +98,10 @@ export class Uploader {
       allowedMetaFields: ["name", "type", "relativePath"],
       httpStack: this.#stack,
       fileReader: new CuttingReader((blob) => this.#ledgerOf(blob)),
-      headers: () => this.headers,
       onBeforeRequest: (request, file) => {
         (request as WatchedRequest).file = file.id;
+        // An upload under way has new ones from its next request on.
+        for (const [name, value] of Object.entries(this.#headers)) request.setHeader(name, value);
       },
       onShouldRetry: (error) => this.#shouldRetry(error),
       onError: (error) => {
@@ -103,6 +117,19 @@ export class Uploader {
     if (await this.#isMyTurn()) {
       this.uppy.use(GoldenRetriever, { expires: DAY, indexedDB: KEPT });
     }
+  }
+
+  get headers(): Headers {
+    return this.#headers;
+  }
+
+  /** For every request from now on; what was refused without them is tried again. */
+  set headers(headers: Headers) {
+    this.#headers = headers;
+    if (this.#refused.size === 0) return;
+    this.#refused.clear();
+    this.uppy.hideInfo();
+    void this.uppy.retryAll();
   }
 
   speak(spoken: Spoken): void {
@@ -183,7 +210,7 @@ export class Uploader {
   /** What the server takes; if it does not say, it will refuse by itself. */
   async #learnLimits(): Promise<void> {
     try {
-      const response = await fetch(this.#endpoint, { method: "OPTIONS", headers: this.headers });
+      const response = await fetch(this.#endpoint, { method: "OPTIONS", headers: this.#headers });
       const most = Number(response.headers.get("Tus-Max-Size") ?? 0);
       if (most > 0) this.uppy.setOptions({ restrictions: { maxFileSize: most } });
     } catch {
@@ -236,6 +263,10 @@ export class Uploader {
     const file = id === undefined ? undefined : this.uppy.getFile(id);
     if (file === undefined) return false;
     const failure = failureOf(error);
+    if (failure.status === UNKNOWN) {
+      this.#refused.add(file.id);
+      this.#unknown();
+    }
     const tries = this.#tries.get(file.id) ?? 0;
     if (!isWorthAnotherTry(failure, tries)) return false;
     this.#tries.set(file.id, tries + 1);
@@ -309,6 +340,7 @@ export class Uploader {
   #removed(file: File): void {
     this.ledgers.delete(file.id);
     this.#tries.delete(file.id);
+    this.#refused.delete(file.id);
     for (const key of [file.id, `${file.id} anew`]) this.untell(key);
     const entry = this.history.find(file.id);
     if (file.progress.uploadComplete || entry === undefined || entry.isFinished) return;
@@ -321,9 +353,21 @@ export class Uploader {
     this.#changed();
   }
 
+  /** Saves what the server has at a URL, by a request that has our headers. */
+  async download(url: string, name: string): Promise<void> {
+    const failure = await download(url, name, this.#headers);
+    if (failure === undefined) {
+      this.untell(url);
+      return;
+    }
+    if (failure.status === UNKNOWN) this.#unknown();
+    const { words } = this.#spoken;
+    this.tell(url, words.errorPrefix(name, explain(failure, words)), true);
+  }
+
   async #terminate(url: string): Promise<void> {
     try {
-      const headers = { ...this.headers, "Tus-Resumable": "1.0.0" };
+      const headers = { ...this.#headers, "Tus-Resumable": "1.0.0" };
       await fetch(url, { method: "DELETE", headers, keepalive: true });
     } catch {
       // It cannot be reached; what is unfinished expires there by itself.

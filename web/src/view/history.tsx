@@ -1,23 +1,20 @@
 /** The uploads of this browser: where they are, how large, and until when. */
 
-import { useRef, useState } from "preact/hooks";
 import type { Entry } from "../history.ts";
 import type { Uploader } from "../uploader.ts";
 import { formatBytes, formatMoment, type Words } from "../words/index.ts";
+import { Download } from "./download.tsx";
+import type { Ask } from "./sure.tsx";
 
 interface Props {
   uploader: Uploader | undefined;
   words: Words;
+  /** Before something is deleted. */
+  ask: Ask;
 }
 
-export function HistoryTable({ uploader, words }: Props) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const [asked, setAsked] = useState<Entry>();
+export function HistoryTable({ uploader, words, ask }: Props) {
   const entries = uploader?.history.list() ?? [];
-  const ask = (entry: Entry) => {
-    setAsked(entry);
-    dialog.current?.showModal();
-  };
   return (
     <section class="history" aria-labelledby="history-title">
       <h2 id="history-title">{words.history}</h2>
@@ -26,23 +23,18 @@ export function HistoryTable({ uploader, words }: Props) {
       ) : (
         <ul role="list">
           {entries.map((entry) => (
-            <Row key={entry.id} entry={entry} uploader={uploader} words={words} ask={ask} />
+            <Row
+              key={entry.id}
+              entry={entry}
+              uploader={uploader}
+              words={words}
+              remove={() =>
+                ask(words.historyDeleteSure(entry.name), () => void uploader.remove(entry))
+              }
+            />
           ))}
         </ul>
       )}
-      <dialog ref={dialog} aria-labelledby="delete-title">
-        <p id="delete-title">{asked ? words.historyDeleteSure(asked.name) : ""}</p>
-        <form method="dialog" class="buttons">
-          <button type="submit">{words.cancel}</button>
-          <button
-            type="submit"
-            class="danger"
-            onClick={() => asked && void uploader?.remove(asked)}
-          >
-            {words.historyDelete}
-          </button>
-        </form>
-      </dialog>
     </section>
   );
 }
@@ -51,18 +43,16 @@ interface RowProps {
   entry: Entry;
   uploader: Uploader;
   words: Words;
-  ask: (entry: Entry) => void;
+  remove: () => void;
 }
 
-function Row({ entry, uploader, words, ask }: RowProps) {
+function Row({ entry, uploader, words, remove }: RowProps) {
   const isHere = uploader.uppy.getFiles().some((file) => file.id === entry.id);
   return (
     <li class={entry.isFinished ? "finished" : "unfinished"}>
       <div class="what">
         {entry.isFinished && entry.url !== null ? (
-          <a href={entry.url} download={entry.name}>
-            {entry.name}
-          </a>
+          <Download uploader={uploader} url={entry.url} name={entry.name} />
         ) : (
           <span>{entry.name}</span>
         )}
@@ -83,7 +73,7 @@ function Row({ entry, uploader, words, ask }: RowProps) {
           <button
             type="button"
             aria-label={words.namedButton(words.historyDelete, entry.name)}
-            onClick={() => ask(entry)}
+            onClick={remove}
           >
             {words.historyDelete}
           </button>

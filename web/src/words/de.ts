@@ -55,6 +55,14 @@ export const de: Words = {
   namedButton: (button, name) => `${button}: ${name}`,
   cancel: "Abbrechen",
 
+  signIn: "Anmelden",
+  signInToken: "Zugangstoken",
+  signInSay:
+    "Dieser Server nimmt Dateien nur von denen an, die er kennt. Der Betreiber hat dafür ein Token.",
+  signInWrong: "Der Server kennt dieses Token nicht, oder nicht mehr.",
+  signedIn: "Angemeldet mit einem Token; es wird vergessen, wenn dieser Tab geschlossen wird.",
+  signOut: "Vergessen",
+
   offline: "Das Netz ist weg. Die Uploads gehen von selbst weiter, wenn es wieder da ist.",
   online: "Das Netz ist wieder da.",
   problems: "Meldungen",
@@ -74,8 +82,9 @@ export const de: Words = {
   errorDamaged:
     "Ein Stück kam jedes Mal beschädigt an. Etwas zwischen hier und dem Server verändert Daten; " +
     "bitte ein anderes Netz versuchen, oder Stücke anderer Größe.",
-  errorAuthority:
-    "Der Server erlaubt das nicht. Bitte neu anmelden, oder den Betreiber um Zugang bitten.",
+  errorUnknown:
+    "Der Server weiß nicht (mehr), wer Sie sind. Bitte anmelden; dann geht es weiter.",
+  errorAuthority: "Der Server erlaubt das nicht. Bitte den Betreiber um Zugang bitten.",
   errorTooLarge:
     "Die Datei ist größer, als der Server annimmt. Bitte den Betreiber fragen, oder weniger senden.",
   errorProxyTooLarge:

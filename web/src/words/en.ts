@@ -50,6 +50,13 @@ export const en = {
   namedButton: (button: string, name: string) => `${button}: ${name}`,
   cancel: "Cancel",
 
+  signIn: "Sign in",
+  signInToken: "Access token",
+  signInSay: "This server takes uploads from those it knows. Whoever runs it has a token for you.",
+  signInWrong: "The server does not know this token, or no longer.",
+  signedIn: "Signed in with a token, which is forgotten when this tab is closed.",
+  signOut: "Forget it",
+
   offline: "The network is gone. Uploads go on by themselves when it is back.",
   online: "The network is back.",
   problems: "Messages",
@@ -67,8 +74,8 @@ export const en = {
   errorDamaged:
     "A chunk arrived damaged every time it was sent. Something between here and the server " +
     "changes data; try another network, or chunks of another size.",
-  errorAuthority:
-    "The server does not allow this. Sign in again, or ask whoever runs it for access.",
+  errorUnknown: "The server does not know who you are, or no longer. Sign in, and it goes on.",
+  errorAuthority: "The server does not allow this. Ask whoever runs it for access.",
   errorTooLarge: "The file is larger than the server takes. Ask whoever runs it, or send less.",
   errorProxyTooLarge:
     "A server on the way does not take so much at once. Choose chunks in the settings, and retry.",
