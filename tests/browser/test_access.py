@@ -12,6 +12,7 @@ from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, eventually, serving
 
 ALICE = "a-token-of-alice-that-nobody-guesses"
+BOB = "another-token-that-is-of-bob-alone"
 LATER = "the-token-that-alice-is-given-later"
 
 
@@ -99,3 +100,17 @@ def test_a_token_ends_in_the_middle(
         assert asked[:2] == [401, 200]
         assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
         assert len(list_uploads(guarded)) == 1, "it began anew"
+
+
+def test_the_list_of_the_server_is_ones_own(guarded: Served, tokens: Path, open_page: Open) -> None:
+    tokens.write_text(f"{ALICE} alice\n{BOB} bob\n")
+    eventually("the new token is not good", lambda: knows(guarded, BOB))
+    for token, name in ((ALICE, "YWxpY2VzLmJpbg=="), (BOB, "Ym9icy5iaW4=")):
+        headers = {**bearer(token), "Upload-Length": "9", "Upload-Metadata": f"filename {name}"}
+        assert httpx.post(guarded.url, headers=headers, trust_env=False).status_code == 201
+    shown = open_page(guarded.url.removesuffix("files/"))
+    shown.unfolds("Uploads on the server")
+    shown.sees("This server takes uploads from those it knows")
+    enters(shown, ALICE)
+    shown.sees("alices.bin")
+    assert shown.page.locator(".server li").count() == 1

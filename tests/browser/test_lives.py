@@ -37,6 +37,12 @@ def own_browser(
             context.close()
 
 
+def is_on_disk(profile: Path, text: str) -> bool:
+    """Whether a text stands in what a page has stored, in its database or beside it."""
+    logs = (profile / "Default").glob("*/*leveldb/*.log")
+    return any(text.encode() in log.read_bytes() for log in logs)
+
+
 def kill(profile: Path) -> None:
     """The browser of this profile: the one process of ours that has no other part in it."""
     [browser] = [
@@ -71,6 +77,9 @@ def test_the_browser_is_killed(
     with own_browser(driver, chromium, profile, proxy.page, shots) as shown:
         shown.sends_half(large, proxy)
         shown.keeps_the_file()
+        [upload] = list_uploads(server)
+        # A browser has in memory for some seconds what its pages have stored.
+        eventually("not kept", lambda: is_on_disk(profile, upload["id"]), within=60)
         kill(profile)
     proxy.lose()
     eventually("not stored", lambda: has_stored(server, HELD_AT - HEADS))

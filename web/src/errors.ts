@@ -5,6 +5,7 @@
  * - What passes by itself is tried again for as long as the page is open: no network, a server that
  *   restarts, a full disk.
  * - A chunk that arrived wrong (460) is sent again, some times.
+ * - What was paused on the server waits until it is resumed there.
  * - What the server will say again is not asked again: it is told, with what to do about it.
  */
 
@@ -43,11 +44,16 @@ export interface Failure {
   isUnreadable: boolean;
   /** The server's own sentence, if it was one; of what was not sent, why. */
   said: string;
+  /** Such as `ERR_UPLOAD_PAUSED`; empty if the server said none. */
+  code: string;
 }
+
+const PAUSED = "ERR_UPLOAD_PAUSED";
 
 /** By its status, and what stood in the answer: a proxy has a page of its own there. */
 export function failed(status: number, body = ""): Failure {
-  return { status, isUnreadable: false, said: /^ERR_[A-Z_]+: (.+)$/m.exec(body)?.[1] ?? "" };
+  const [, code = "", said = ""] = /^(ERR_[A-Z_]+): (.+)$/m.exec(body) ?? [];
+  return { status, isUnreadable: false, said, code };
 }
 
 export function failureOf(told: Error): Failure {
@@ -65,11 +71,13 @@ export function failureOf(told: Error): Failure {
 }
 
 export function isWorthAnotherTry(failure: Failure, tries: number): boolean {
+  if (failure.code === PAUSED) return true;
   return !failure.isUnreadable && tries < (TRIES[failure.status] ?? 0);
 }
 
 export function explain(failure: Failure, words: Words): string {
   if (failure.isUnreadable) return words.errorUnreadable;
+  if (failure.code === PAUSED) return words.errorPaused;
   switch (failure.status) {
     case NOT_SENT:
       return words.errorHere(failure.said);

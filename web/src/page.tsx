@@ -5,10 +5,13 @@ import { render } from "preact";
 import { useCallback, useEffect, useReducer, useRef, useState } from "preact/hooks";
 import type { Headers } from "./download.ts";
 import type { UploadElement } from "./element.tsx";
+import { Server } from "./server.ts";
 import { loadSettings, type Settings, saveSettings } from "./settings.ts";
 import { load, save } from "./stored.ts";
 import { Help } from "./view/help.tsx";
 import { HistoryTable } from "./view/history.tsx";
+import { Operator } from "./view/operator.tsx";
+import { ServerUploads } from "./view/server_uploads.tsx";
 import { SettingsForm } from "./view/settings.tsx";
 import { SignIn } from "./view/sign_in.tsx";
 import { useSure } from "./view/sure.tsx";
@@ -45,6 +48,7 @@ interface Access {
   /** Empty for none. */
   token: string;
   headers: Headers;
+  server: Server;
 }
 
 function Page({ endpoint, language, words }: PageProps) {
@@ -112,6 +116,14 @@ function Page({ endpoint, language, words }: PageProps) {
         />
         <SettingsForm settings={settings} words={words} change={change} />
         <HistoryTable uploader={uploader} words={words} ask={ask} />
+        <ServerUploads
+          server={access.server}
+          uploader={uploader}
+          words={words}
+          ask={ask}
+          unknown={unknown}
+        />
+        <Operator server={access.server} words={words} unknown={unknown} />
       </main>
       {sure}
       <Help dialog={help} words={words} />
@@ -121,7 +133,8 @@ function Page({ endpoint, language, words }: PageProps) {
 
 /** A new one each time: what was refused with the old one is tried again with it. */
 function accessBy(token: string): Access {
-  return { token, headers: token === "" ? {} : { Authorization: `Bearer ${token}` } };
+  const headers: Headers = token === "" ? {} : { Authorization: `Bearer ${token}` };
+  return { token, headers, server: new Server(headers) };
 }
 
 const loadToken = () => load(TOKEN_KEY, isText, "sessionStorage") ?? "";

@@ -55,6 +55,36 @@ export const de: Words = {
   namedButton: (button, name) => `${button}: ${name}`,
   cancel: "Abbrechen",
 
+  server: "Uploads auf dem Server",
+  serverSoFar: (offset, size) => `${offset} von ${size}`,
+  serverProgress: (name) => `Fortschritt von ${name}`,
+  serverDelete: "Löschen",
+  serverMore: "Ältere zeigen",
+  perSecond: (size) => `${size}/s`,
+  states: {
+    receiving: "unfertig",
+    paused: "angehalten",
+    finishing: "wird fertiggestellt",
+    complete: "fertig",
+    failed: "abgelehnt",
+    terminated: "gelöscht",
+    expired: "abgelaufen",
+  },
+
+  operator: "Was der Server zu tun hat",
+  operatorSpeed: "Empfangen je Sekunde",
+  operatorMemory: "Arbeitsspeicher",
+  operatorOpen: "Unfertige Uploads",
+  operatorOpenActive: (open, active) => `${open}, davon ${active} in Bewegung`,
+  operatorReceived: "Empfangen seit dem Start",
+  operatorFinished: "Fertig geworden seit dem Start",
+  operatorDisk: "Frei auf der Festplatte",
+  operatorSince: "Gestartet",
+  operatorVersion: "Version",
+  operatorWorkers: (version, workers) => `${version}, ${workers} Worker`,
+  operatorErrors: "Abgelehnte Anfragen seit dem Start",
+  operatorNoErrors: "Keine.",
+
   signIn: "Anmelden",
   signInToken: "Zugangstoken",
   signInSay:
@@ -82,6 +112,7 @@ export const de: Words = {
   errorDamaged:
     "Ein Stück kam jedes Mal beschädigt an. Etwas zwischen hier und dem Server verändert Daten; " +
     "bitte ein anderes Netz versuchen, oder Stücke anderer Größe.",
+  errorPaused: "Dieser Upload wurde auf dem Server angehalten und geht weiter, wenn er es dort soll.",
   errorUnknown:
     "Der Server weiß nicht (mehr), wer Sie sind. Bitte anmelden; dann geht es weiter.",
   errorAuthority: "Der Server erlaubt das nicht. Bitte den Betreiber um Zugang bitten.",

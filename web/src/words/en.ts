@@ -50,6 +50,37 @@ export const en = {
   namedButton: (button: string, name: string) => `${button}: ${name}`,
   cancel: "Cancel",
 
+  server: "Uploads on the server",
+  serverSoFar: (offset: string, size: string) => `${offset} of ${size}`,
+  serverProgress: (name: string) => `Progress of ${name}`,
+  serverDelete: "Delete",
+  serverMore: "Show older ones",
+  perSecond: (size: string) => `${size}/s`,
+  states: {
+    receiving: "unfinished",
+    paused: "paused",
+    finishing: "being finished",
+    complete: "finished",
+    failed: "refused",
+    terminated: "deleted",
+    expired: "expired",
+  },
+
+  operator: "How busy the server is",
+  operatorSpeed: "Received per second",
+  operatorMemory: "Memory",
+  operatorOpen: "Unfinished uploads",
+  operatorOpenActive: (open: number, active: number) => `${open}, ${active} of them moving`,
+  operatorReceived: "Received since the start",
+  operatorFinished: "Finished since the start",
+  operatorDisk: "Free on the disk",
+  operatorSince: "Started",
+  operatorVersion: "Version",
+  operatorWorkers: (version: string, workers: number) =>
+    `${version}, ${workers} ${workers === 1 ? "worker" : "workers"}`,
+  operatorErrors: "Refused requests since the start",
+  operatorNoErrors: "None.",
+
   signIn: "Sign in",
   signInToken: "Access token",
   signInSay: "This server takes uploads from those it knows. Whoever runs it has a token for you.",
@@ -74,6 +105,7 @@ export const en = {
   errorDamaged:
     "A chunk arrived damaged every time it was sent. Something between here and the server " +
     "changes data; try another network, or chunks of another size.",
+  errorPaused: "This upload was paused on the server, and goes on when it is resumed there.",
   errorUnknown: "The server does not know who you are, or no longer. Sign in, and it goes on.",
   errorAuthority: "The server does not allow this. Ask whoever runs it for access.",
   errorTooLarge: "The file is larger than the server takes. Ask whoever runs it, or send less.",

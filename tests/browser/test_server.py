@@ -1,0 +1,105 @@
+"""What the page shows of the server: its uploads, whoever sent them, and how busy it is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Locator
+
+from tests.browser.conftest import Open
+from tests.browser.page import UploadPage, list_uploads, page_url
+from tests.browser.proxy import DamagingProxy
+from tests.serving import Served, eventually
+
+TUS = {"Tus-Resumable": "1.0.0"}
+OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
+NAME = {"Upload-Metadata": "filename ZmlsbS5iaW4="}  # film.bin
+
+
+def sent(server: Served, content: bytes, length: int, name: dict[str, str] = NAME) -> str:
+    """By somebody else, and perhaps not whole: the URL."""
+    headers = {**OFFSET, **name, "Upload-Length": str(length)}
+    made = httpx.post(server.url, headers=headers, content=content, trust_env=False)
+    assert made.status_code == 201
+    return made.headers["location"]
+
+
+def rows(shown: UploadPage) -> Locator:
+    return shown.page.locator(".server li")
+
+
+def test_uploads_of_others(server: Served, open_page: Open) -> None:
+    half = sent(server, b"a" * 1000, 2000)
+    sent(server, b"whole", 5, {"Upload-Metadata": "filename d2hvbGU="})
+    shown = open_page(page_url(server.url))
+    shown.unfolds("Uploads on the server")
+    rows(shown).nth(1).wait_for()
+    newest, oldest = rows(shown).all_inner_texts()
+    assert "whole" in newest
+    assert "finished" in newest
+    assert "film.bin" in oldest
+    assert "1,000 byte of 2 kB" in oldest
+    assert "kept until" in oldest, "what nobody continues expires"
+    assert oldest.count("Delete") == 1
+    shown.shoot("uploads on the server")
+    assert shown.complaints_of_axe() == []
+    link = shown.page.locator(".server a", has_text="whole").get_attribute("href")
+    assert link is not None
+    assert httpx.get(link, trust_env=False).content == b"whole"
+    # What happens there is seen here.
+    headers = {**OFFSET, "Upload-Offset": "1000"}
+    done = httpx.patch(half, headers=headers, content=b"b" * 1000, trust_env=False)
+    assert done.status_code == 204
+    shown.page.locator(".server li.complete", has_text="film.bin").wait_for()
+    shown.press("Delete: film.bin")
+    shown.page.get_by_role("dialog").get_by_role("button", name="Delete on the server").click()
+    eventually("it is still there", lambda: len(list_uploads(server)) == 1)
+    shown.page.locator(".server li", has_text="film.bin").wait_for(state="detached")
+
+
+def test_older_ones_are_shown_when_asked_for(server: Served, open_page: Open) -> None:
+    with httpx.Client(headers=TUS, trust_env=False) as client:
+        for number in range(52):
+            made = client.post(server.url, headers={"Upload-Length": str(number)})
+            assert made.status_code == 201
+    shown = open_page(page_url(server.url))
+    shown.unfolds("Uploads on the server")
+    rows(shown).nth(49).wait_for()
+    assert rows(shown).count() == 50
+    shown.press("Show older ones")
+    rows(shown).nth(51).wait_for()
+    assert shown.page.get_by_role("button", name="Show older ones").count() == 0
+
+
+def test_how_busy_it_is(server: Served, open_page: Open, make_file: Callable[..., Path]) -> None:
+    sent(server, b"a", 2)
+    assert httpx.head(f"{server.url}none", headers=TUS, trust_env=False).status_code == 404
+    shown = open_page(page_url(server.url))
+    shown.unfolds("How busy the server is")
+    shown.sees("404 ERR_UPLOAD_NOT_FOUND")
+    shown.sees("1, 0 of them moving")
+    memory = shown.page.locator("figure", has_text="Memory").locator("strong").inner_text()
+    assert memory.endswith("MB")
+    # Over time: a curve has a point for each time it was asked.
+    shown.page.wait_for_function(
+        "() => document.querySelector('polyline').getAttribute('points').split(' ').length >= 3"
+    )
+    shown.choose(make_file(20_000_000))
+    shown.finishes("film.bin")
+    shown.shoot("operator")
+    assert shown.complaints_of_axe() == []
+
+
+def test_paused_there_it_goes_on_when_it_is_resumed(
+    server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(proxy.page)
+    shown.sends_half(large, proxy)
+    [upload] = list_uploads(server)
+    control = f"{page_url(server.url)}api/uploads/{upload['id']}"
+    assert httpx.put(control, json={"paused": True}, trust_env=False).status_code == 200
+    proxy.release()
+    shown.sees("This upload was paused on the server")
+    assert httpx.put(control, json={"paused": False}, trust_env=False).status_code == 200
+    shown.arrives(large)
+    assert len(list_uploads(server)) == 1

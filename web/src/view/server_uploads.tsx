@@ -1,0 +1,119 @@
+/** What the server has: how far each upload is, how large, where to get it, and until when. */
+
+import { useCallback, useState } from "preact/hooks";
+import { explain } from "../errors.ts";
+import { type Listed, type Server, type ServerUpload, Unanswered } from "../server.ts";
+import type { Uploader } from "../uploader.ts";
+import { formatBytes, formatMoment, type Words } from "../words/index.ts";
+import { Download } from "./download.tsx";
+import { usePolled } from "./polled.ts";
+import { Problem } from "./problem.tsx";
+import type { Ask } from "./sure.tsx";
+
+/** How many are shown, and how many more with each press of a button. */
+const STEP = 50;
+/** The server tells no more at once. */
+const MOST = 500;
+
+interface Props {
+  server: Server;
+  uploader: Uploader | undefined;
+  words: Words;
+  /** Before something is deleted. */
+  ask: Ask;
+  /** The server does not know who asks. */
+  unknown: () => void;
+}
+
+export function ServerUploads({ server, uploader, words, ask, unknown }: Props) {
+  const [isOpen, setOpen] = useState(false);
+  const [most, setMost] = useState(STEP);
+  const [listed, setListed] = useState<Listed>();
+  const load = useCallback(async () => setListed(await server.list(most)), [server, most]);
+  const failure = usePolled(isOpen, load, unknown);
+  const remove = async (upload: ServerUpload) => {
+    try {
+      await server.terminate(upload);
+      await load();
+    } catch (error) {
+      if (!(error instanceof Unanswered)) throw error;
+      const says = explain(error.failure, words);
+      uploader?.tell(upload.id, words.errorPrefix(nameOf(upload), says), true);
+    }
+  };
+  return (
+    <details class="server" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>{words.server}</summary>
+      <Problem failure={failure} words={words} />
+      {listed?.uploads.length === 0 ? <p>{words.historyNothing}</p> : null}
+      <ul role="list">
+        {listed?.uploads.map((upload) => (
+          <Row
+            key={upload.id}
+            upload={upload}
+            uploader={uploader}
+            words={words}
+            remove={() =>
+              ask(words.historyDeleteSure(nameOf(upload)), () => void remove(upload))
+            }
+          />
+        ))}
+      </ul>
+      {listed?.next && most < MOST ? (
+        <button type="button" onClick={() => setMost(most + STEP)}>
+          {words.serverMore}
+        </button>
+      ) : null}
+    </details>
+  );
+}
+
+/** Who sends no name is known by the id. */
+function nameOf({ filename, id }: ServerUpload): string {
+  return filename || id;
+}
+
+interface RowProps {
+  upload: ServerUpload;
+  uploader: Uploader | undefined;
+  words: Words;
+  remove: () => void;
+}
+
+function Row({ upload, uploader, words, remove }: RowProps) {
+  const name = nameOf(upload);
+  const { state, offset, length, created_at, expires_at } = upload;
+  const isOpen = state === "receiving" || state === "paused";
+  const bytes = (count: number) => formatBytes(count, words);
+  const size = length === null ? "?" : bytes(length);
+  const facts = [
+    isOpen ? words.serverSoFar(bytes(offset), size) : size,
+    words.states[state],
+    formatMoment(created_at * 1000, words),
+    ...(expires_at === null ? [] : [words.historyExpires(formatMoment(expires_at * 1000, words))]),
+  ];
+  return (
+    <li class={state}>
+      <div class="what">
+        {upload.download && uploader ? (
+          <Download uploader={uploader} url={upload.url} name={name} />
+        ) : (
+          <span>{name}</span>
+        )}
+        <small>{facts.join(" · ")}</small>
+        {isOpen && length ? (
+          <progress max={length} value={offset} aria-label={words.serverProgress(name)} />
+        ) : null}
+      </div>
+      <div class="buttons">
+        <button
+          type="button"
+          aria-label={words.namedButton(words.serverDelete, name)}
+          onClick={remove}
+        >
+          {words.serverDelete}
+        </button>
+      </div>
+    </li>
+  );
+}
