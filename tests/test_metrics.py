@@ -8,18 +8,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.protocol.test_errors import ALL
 from tests.state.samples import UPLOAD
 from tusd_py.hooks.events import (
+    CUTS,
     LIMITS,
     TUSD_HOOKS,
+    AppendCut,
     AppendsSeen,
+    BytesDropped,
     BytesReceived,
     Committed,
-    HandedOver,
     HookCalled,
     LimitReached,
     Observed,
     OutboxSeen,
+    RecordRebuilt,
     RequestEnded,
+    StoreCalled,
     Synced,
+    SyncLost,
     UploadBuried,
     UploadCreated,
     UploadFinished,
@@ -45,6 +50,10 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 def ended(method: str, status: int, code: str = "", seconds: float = 0.05) -> RequestEnded:
     return RequestEnded(method=method, status=status, code=code, seconds=seconds)
+
+
+def called(status: int, retries: int = 0) -> StoreCalled:
+    return StoreCalled(operation="UploadPart", status=status, retries=retries, seconds=0.02)
 
 
 def buried(phase: Phase) -> UploadBuried:
@@ -81,7 +90,19 @@ EVENTS: list[tuple[Observed, str, float]] = [
     (LimitReached(limit="open-uploads"), "tusd_refused_total limit=open-uploads", 1),
     (buried(Phase.TERMINATED), "tusd_uploads_terminated", 1),
     (buried(Phase.EXPIRED), "tusd_uploads_expired", 1),
-    (HandedOver(upload_id="a"), "tusd_hand_overs_total", 1),
+    (ended("PATCH", 204), "tusd_responses_total method=PATCH status=204", 1),
+    (ended("PATCH", 409, "ERR_X"), "tusd_responses_total method=PATCH status=409", 1),
+    (BytesDropped(count=7), "tusd_bytes_dropped_total", 7),
+    (AppendCut("contended"), "tusd_appends_cut_total why=contended", 1),
+    (AppendCut("too-slow"), "tusd_appends_cut_total why=too-slow", 1),
+    (RecordRebuilt("a"), "tusd_records_rebuilt_total", 1),
+    (SyncLost("a"), "tusd_fsync_failures_total", 1),
+    (called(200), "tusd_s3_calls_total operation=UploadPart status=200", 1),
+    (called(0), "tusd_s3_calls_total operation=UploadPart status=none", 1),
+    (called(200), "tusd_s3_call_seconds_bucket le=0.025 operation=UploadPart", 1),
+    (called(200), "tusd_s3_call_seconds_bucket le=0.01 operation=UploadPart", 0),
+    (called(200), "tusd_s3_call_seconds_sum operation=UploadPart", 0.02),
+    (called(503, retries=4), "tusd_s3_retries_total", 4),
     (UploadRecovered(upload_id="a"), "tusd_uploads_recovered_total", 1),
     (Synced(0.003), "tusd_fsync_seconds_count", 1),
     (Synced(0.003), "tusd_fsync_seconds_sum", 0.003),
@@ -96,8 +117,11 @@ NAMES = (
     "tusd_uploads_finished",
     "tusd_uploads_terminated",
     "tusd_uploads_expired",
-    "tusd_hand_overs_total",
+    "tusd_bytes_dropped_total",
     "tusd_uploads_recovered_total",
+    "tusd_records_rebuilt_total",
+    "tusd_fsync_failures_total",
+    "tusd_s3_retries_total",
     "tusd_fsync_seconds_count",
     "tusd_commit_seconds_count",
 )
@@ -146,6 +170,14 @@ def test_all_limits_are_there_from_the_start() -> None:
     found = samples(Metrics())
     assert all(found[f"tusd_refused_total limit={limit}"] == 0 for limit in LIMITS)
     assert {error.limit for error in ALL} - {""} <= set(LIMITS)
+
+
+def test_all_that_can_end_a_body_is_there_from_the_start() -> None:
+    found = samples(Metrics())
+    shown = {name for name in found if name.startswith("tusd_appends_cut_total")}
+    assert shown == {f"tusd_appends_cut_total why={why}" for why in CUTS}
+    assert {"contended", "disconnect", "idle", "too-slow", "limit", "shutdown"} < set(CUTS)
+    assert not {"end", "interrupted"} & set(CUTS)
 
 
 def test_the_outbox_shows_what_waits_and_since_when() -> None:
@@ -235,7 +267,8 @@ def test_names_without_end_do_no_harm() -> None:
     assert not [name for name in found if "YY" in name], "cut, it would be another one's name"
     assert found["tusd_requests_total method=PATCH"] == 2000
     assert found["tusd_bytes_received"] == 5
-    assert 900 < sum(name.startswith("tusd_errors_total") for name in found) < 1024
+    # Each of them has two: of its answer, and of its error.
+    assert 450 < sum(name.startswith("tusd_errors_total") for name in found) < 512
     assert {found[name] for name in found if name.startswith("tusd_errors_total")} == {1}
 
 

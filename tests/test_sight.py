@@ -1,12 +1,16 @@
 """What operators see of real servers: numbers of all workers, and whether one is ready."""
 
+import base64
 import contextlib
 import json
 import re
+import shutil
 import sqlite3
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,10 +18,14 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 import tusd_py
+from tests.faults.s3.proxy import Fault, How, Kind, S3Proxy
 from tests.hooks.hook_server import Said, hook_server
-from tests.interop.plain_http import TUS, append, asked, create
+from tests.interop.plain_http import TUS, append, asked, create, offset
 from tests.serving import Served, eventually, serving
 from tests.test_workers import hanging_patch
+
+if TYPE_CHECKING:
+    from tests.storage.s3_place import S3Place
 
 DASHBOARD = Path(tusd_py.__file__).parent / "docs/grafana.json"
 HOOKS = ("--hooks-enabled-events", "", "--hooks-http-retry", "1")
@@ -38,13 +46,21 @@ def scrape(server: Served) -> Numbers:
     }
 
 
+WRONG = "sha1 " + base64.b64encode(bytes(20)).decode()
+"""A checksum that nothing has."""
+
+
 def send_some(url: str, size: int) -> None:
-    """A client: an upload in two requests, a `HEAD`, an offset that is wrong, an end."""
+    """A client: an upload, a wrong offset, a wrong checksum, a `HEAD`, and maybe a `DELETE`."""
     with httpx.Client(headers=TUS, trust_env=False) as client:
         created = client.post(url, headers={"Upload-Length": str(size)}).headers["Location"]
         own = {"Content-Type": "application/offset+octet-stream"}
-        for offset, status in ((1, 409), (0, 204)):
-            headers = own | {"Upload-Offset": str(offset)}
+        for offset, more, status in (
+            (1, {}, 409),
+            (0, {"Upload-Checksum": WRONG}, 460),
+            (0, {}, 204),
+        ):
+            headers = own | {"Upload-Offset": str(offset)} | more
             assert client.patch(created, content=bytes(size), headers=headers).status_code == status
         assert client.head(created).status_code == 200
         if size % 2:
@@ -59,11 +75,17 @@ def sent(sizes: list[int]) -> Numbers:
         "tusd_uploads_finished": len(sizes),
         "tusd_uploads_terminated": odd,
         "tusd_bytes_received": sum(sizes),
+        "tusd_bytes_dropped_total": sum(sizes),
         "tusd_requests_total POST": len(sizes),
-        "tusd_requests_total PATCH": 2 * len(sizes),
+        "tusd_requests_total PATCH": 3 * len(sizes),
         "tusd_requests_total HEAD": len(sizes),
+        "tusd_responses_total POST 201": len(sizes),
+        "tusd_responses_total PATCH 204": len(sizes),
+        "tusd_responses_total PATCH 409": len(sizes),
+        "tusd_responses_total PATCH 460": len(sizes),
         "tusd_errors_total ERR_MISMATCHED_OFFSET 409": len(sizes),
-        "tusd_request_duration_seconds_count PATCH": 2 * len(sizes),
+        "tusd_errors_total ERR_CHECKSUM_MISMATCH 460": len(sizes),
+        "tusd_request_duration_seconds_count PATCH": 3 * len(sizes),
         "tusd_request_duration_seconds_bucket +Inf HEAD": len(sizes),
     }
 
@@ -102,6 +124,10 @@ def test_numbers_of_four_workers_are_what_the_client_counted(tmp_path: Path) -> 
             )
             eventually("so", lambda: scrape(server)["tusd_connections_open"] >= 12)
         eventually("they have ended", lambda: scrape(server)["tusd_appends_open"] == 0)
+        assert scrape(server)["tusd_appends_cut_total disconnect"] == 12
+        expected["tusd_bytes_received"] += 12 * len(b"hello")
+        expected["tusd_uploads_created"] += 12
+        assert expected["tusd_bytes_received"] == scrape(server)["tusd_bytes_received"]
 
 
 def drawn() -> set[str]:
@@ -144,6 +170,8 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
         with contextlib.closing(hanging_patch(url, 0, b"hello", 9)):
             eventually("it hangs", lambda: look("tusd_appends_open", "tusd_connections_open"))
             assert append(url, 5, b"").status_code == 204
+        headers = {"Upload-Checksum": WRONG}
+        assert append(url, 5, b"more", **headers).status_code == 460
         assert append(url, 5, b"more").status_code == 204
         assert asked("HEAD", server.url + "unknown", TUS).status_code == 404
         much = TUS | {"Upload-Length": "9", "Upload-Metadata": "name " + "YWFh" * 5000}
@@ -156,5 +184,53 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
         state.close()
         eventually("it is given up", lambda: look("tusd_outbox_dead"), within=30)
         shown = {name.partition(" ")[0] for name in scrape(server)}
-    assert drawn() - moved == set()
-    assert {re.sub("_(count|sum)$", "_bucket", name) for name in shown} == drawn()
+    assert drawn() - moved == OF_A_BUCKET | OF_A_BAD_DISK
+    assert {re.sub("_(count|sum)$", "_bucket", name) for name in shown} == drawn() - LABELLED
+
+
+OF_A_BUCKET = {
+    "tusd_records_rebuilt_total",
+    "tusd_s3_calls_total",
+    "tusd_s3_call_seconds_bucket",
+    "tusd_s3_retries_total",
+}
+LABELLED = {"tusd_s3_calls_total", "tusd_s3_call_seconds_bucket"}
+"""Of no operation before the first."""
+
+OF_A_BAD_DISK = {"tusd_fsync_failures_total"}
+"""See `tests/engine/test_keeper.py`."""
+
+
+def test_all_that_it_shows_of_a_bucket_moves(s3_place: "S3Place", tmp_path: Path) -> None:
+    """And as often as the store was asked."""
+    size = 9 << 20
+    refused = Kind(
+        name="busy",
+        how=How.REFUSE,
+        status=503,
+        code="SlowDown",
+        fits=lambda call: call.operation == "UploadPart",
+    )
+    port = urlsplit(s3_place.server.endpoint).port
+    assert port is not None
+    with S3Proxy(port) as proxy:
+        bucket = ("--s3-bucket", s3_place.bucket, "--s3-endpoint", proxy.endpoint)
+        with serving(tmp_path / "u", *bucket, env=s3_place.server.environment) as server:
+            proxy.arm(Fault(kind=refused))
+            url = create(server.url, size)
+            assert append(url, 0, bytes(size)).status_code == 204
+            asked_for = Counter(call.operation for call in proxy.calls)
+            numbers = scrape(server)
+            assert (asked_for["UploadPart"], len(proxy.struck)) == (3, 1)
+            assert numbers["tusd_s3_retries_total"] == 1
+            assert numbers["tusd_s3_calls_total UploadPart 200"] == 2
+            assert numbers["tusd_s3_call_seconds_count UploadPart"] == 2
+            for each in ("CreateMultipartUpload", "CompleteMultipartUpload", "PutObject"):
+                assert numbers[f"tusd_s3_calls_total {each} 200"] == asked_for[each] > 0
+            server.kill()
+            shutil.rmtree(server.upload_dir)
+            server.start()
+            assert offset(url) == size
+            assert scrape(server)["tusd_records_rebuilt_total"] == 1
+            shown = {name.partition(" ")[0] for name in scrape(server)}
+    assert shown > OF_A_BUCKET

@@ -478,6 +478,7 @@ class TusApp:
             is_new=not await self.state.page("", 1),
             trust_unsynced=self.services.fsync is Fsync.NEVER,
             owner=owner,
+            observe=self.services.observe,
         )
         self.services.recalls = self.storage.is_enough and not await self.state.is_whole()
 

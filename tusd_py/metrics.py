@@ -22,18 +22,23 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tusd_py.hooks.events import (
+    CUTS,
     LIMITS,
     TUSD_HOOKS,
+    AppendCut,
     AppendsSeen,
+    BytesDropped,
     BytesReceived,
     Committed,
-    HandedOver,
     HookCalled,
     LimitReached,
     Observed,
     OutboxSeen,
+    RecordRebuilt,
     RequestEnded,
+    StoreCalled,
     Synced,
+    SyncLost,
     UploadBuried,
     UploadCreated,
     UploadFinished,
@@ -47,6 +52,9 @@ _REQUEST_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, float("inf
 _DISK_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0, float("inf"))
 """Likewise of a sync or a commit."""
 
+_STORE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, float("inf"))
+"""Likewise of a call to an S3 store."""
+
 _COUNTED = (
     # Gauges that only go up: the name of a Counter would end with `_total`, and tusd's do not.
     (GaugeMetricFamily, "tusd_bytes_received", "Bytes that were stored and count."),
@@ -54,8 +62,11 @@ _COUNTED = (
     (GaugeMetricFamily, "tusd_uploads_finished", "Uploads that are complete."),
     (GaugeMetricFamily, "tusd_uploads_terminated", "Uploads terminated."),
     (GaugeMetricFamily, "tusd_uploads_expired", "Uploads that ran out of time."),
-    (CounterMetricFamily, "tusd_hand_overs", "Requests ended for newer ones on their uploads."),
+    (CounterMetricFamily, "tusd_bytes_dropped", "Bytes that were stored and do not count."),
     (CounterMetricFamily, "tusd_uploads_recovered", "Uploads whose end was begun, and broke off."),
+    (CounterMetricFamily, "tusd_records_rebuilt", "Lost records made anew from what is stored."),
+    (CounterMetricFamily, "tusd_fsync_failures", "Uploads that fell back since a sync failed."),
+    (CounterMetricFamily, "tusd_s3_retries", "Calls to an S3 store that were repeated."),
 )
 _NOW = (
     ("tusd_connections_open", "Connections of clients, as of a second ago."),
@@ -95,6 +106,7 @@ class Metrics(Collector):
         self._numbers = numbers = numbers or Numbers()
         self._values = numbers.values
         self._requests: dict[str, int] = {}
+        self._answers: dict[tuple[str, int], int] = {}
         self._errors: dict[tuple[int, str], int] = {}
         # An alert on a rate needs the zero before the first one.
         self._refused = {limit: numbers.find("refused", limit) for limit in LIMITS}
@@ -102,7 +114,8 @@ class Metrics(Collector):
         self._outbox = numbers.find(*_OUTBOX, count=4)
         counted = [numbers.find(title) for _, title, _ in _COUNTED]
         self._received, self._created, self._finished, self._terminated, self._expired = counted[:5]
-        self._handed_over, self._recovered = counted[5:]
+        self._dropped, self._recovered, self._rebuilt, self._lost, self._retried = counted[5:]
+        self._cuts = {why: numbers.find("cuts", why) for why in CUTS}
         self._connections, self._appends = (numbers.find(title) for title, _ in _NOW)
         # An earlier worker may have been killed in the midst of them.
         self._values[self._connections] = self._values[self._appends] = 0
@@ -121,6 +134,10 @@ class Metrics(Collector):
                 if first is None:
                     first = self._find_requests(event.method)
                 self._add_time(first, _REQUEST_BUCKETS, event.seconds)
+                answers = self._answers.get((event.method, event.status))
+                if answers is None:
+                    answers = self._find_answers(event.method, event.status)
+                values[answers] += 1
                 if event.code:
                     values[self._find_errors(event.status, event.code)] += 1
             case BytesReceived():
@@ -138,10 +155,7 @@ class Metrics(Collector):
             case _:
                 self._observe_rare(event)
 
-    def _observe_rare(
-        self,
-        event: LimitReached | HookCalled | OutboxSeen | UploadBuried | HandedOver | UploadRecovered,
-    ) -> None:
+    def _observe_rare(self, event: Observed) -> None:
         values = self._values
         match event:
             case LimitReached():
@@ -157,10 +171,25 @@ class Metrics(Collector):
             case UploadBuried():
                 is_asked = event.phase == "terminated"
                 values[self._terminated if is_asked else self._expired] += 1
-            case HandedOver():
-                values[self._handed_over] += 1
+            case AppendCut():
+                values[self._cuts[event.why]] += 1
+            case BytesDropped():
+                values[self._dropped] += event.count
             case UploadRecovered():
                 values[self._recovered] += 1
+            case RecordRebuilt():
+                values[self._rebuilt] += 1
+            case SyncLost():
+                values[self._lost] += 1
+            case StoreCalled():
+                self._observe_call(event)
+
+    def _observe_call(self, event: StoreCalled) -> None:
+        find, operation = self._numbers.find, event.operation
+        self._values[find("s3", operation, str(event.status or "none"))] += 1
+        self._values[self._retried] += event.retries
+        first = find("s3 seconds", operation, count=len(_STORE_BUCKETS) + 1)
+        self._add_time(first, _STORE_BUCKETS, event.seconds)
 
     def see_connections(self, count: int) -> None:
         """How many connections of clients there are now."""
@@ -175,6 +204,11 @@ class Metrics(Collector):
         first = self._numbers.find("requests", method, count=len(_REQUEST_BUCKETS) + 1)
         self._requests[method] = first
         return first
+
+    def _find_answers(self, method: str, status: int) -> int:
+        place = self._numbers.find("answers", method, str(status))
+        self._answers[method, status] = place
+        return place
 
     def _find_errors(self, status: int, code: str) -> int:
         place = self._errors.get((status, code))
@@ -209,27 +243,14 @@ class Metrics(Collector):
         """See `prometheus_client.registry.Collector`."""
         rows = self._numbers.rows()
         totals = _add_up(rows)
-        requests = CounterMetricFamily("tusd_requests", "Requests by method.", labels=["method"])
-        seconds = HistogramMetricFamily(
-            "tusd_request_duration_seconds",
-            "From a request's head to the end of its response.",
-            labels=["method"],
-        )
-        errors = CounterMetricFamily(
-            "tusd_errors", "Refused requests by status and code.", labels=["status", "code"]
-        )
-        for name, values in totals.items():
-            if name[0] == "requests":
-                requests.add_metric(name[1:], sum(values[:-1]))
-                seconds.add_metric(name[1:], _buckets(_REQUEST_BUCKETS, values), values[-1])
-            elif name[0] == "errors":
-                errors.add_metric(name[1:], values[0])
+        yield from _collect_requests(totals)
+        yield from _collect_calls(totals)
         refused = CounterMetricFamily(
             "tusd_refused", "What a limit refused, by limit.", labels=["limit"]
         )
         for limit in LIMITS:
             refused.add_metric([limit], totals["refused", limit][0])
-        yield from (requests, errors, seconds, refused)
+        yield refused
         yield from _collect_hooks(totals)
         yield from _collect_outbox(max((row[_OUTBOX] for row in rows if _OUTBOX in row), key=_at))
         for family, title, says in _COUNTED:
@@ -259,6 +280,51 @@ def _buckets(bounds: Sequence[float], values: Sequence[float]) -> list[tuple[str
     """For each bound, how many took at most so long."""
     counts = accumulate(values[: len(bounds)])
     return list(zip(map(floatToGoString, bounds), counts, strict=True))
+
+
+def _collect_requests(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
+    requests = CounterMetricFamily("tusd_requests", "Requests by method.", labels=["method"])
+    seconds = HistogramMetricFamily(
+        "tusd_request_duration_seconds",
+        "From a request's head to the end of its response.",
+        labels=["method"],
+    )
+    answers = CounterMetricFamily(
+        "tusd_responses",
+        "Requests by method and by what came of them.",
+        labels=["method", "status"],
+    )
+    errors = CounterMetricFamily(
+        "tusd_errors", "Refused requests by status and code.", labels=["status", "code"]
+    )
+    cuts = CounterMetricFamily(
+        "tusd_appends_cut", "Bodies that ended before their last byte, and why.", labels=["why"]
+    )
+    counted = {"answers": answers, "errors": errors, "cuts": cuts}
+    for (kind, *labels), values in totals.items():
+        if kind == "requests":
+            requests.add_metric(labels, sum(values[:-1]))
+            seconds.add_metric(labels, _buckets(_REQUEST_BUCKETS, values), values[-1])
+        elif kind in counted:
+            counted[kind].add_metric(labels, values[0])
+    yield from (requests, *counted.values(), seconds)
+
+
+def _collect_calls(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
+    calls = CounterMetricFamily(
+        "tusd_s3_calls", "Calls to an S3 store that ended.", labels=["operation", "status"]
+    )
+    seconds = HistogramMetricFamily(
+        "tusd_s3_call_seconds",
+        "From a call to the head of its answer, with all attempts.",
+        labels=["operation"],
+    )
+    for (kind, *labels), values in totals.items():
+        if kind == "s3":
+            calls.add_metric(labels, values[0])
+        elif kind == "s3 seconds":
+            seconds.add_metric(labels, _buckets(_STORE_BUCKETS, values), values[-1])
+    yield from (calls, seconds)
 
 
 def _collect_hooks(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:

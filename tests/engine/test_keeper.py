@@ -14,6 +14,7 @@ from tests.asgi.in_process import BASE, Running, id_of, running, sha1, until
 from tusd_py import Progress, Settings, Timing
 from tusd_py.engine import keeper
 from tusd_py.engine.keeper import flush, keep, tell_progress, tick
+from tusd_py.hooks.events import Observed, SyncLost
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.storage.interface import SyncFailed
@@ -171,6 +172,8 @@ async def test_a_sync_that_fails_behind_the_last_byte_is_no_success(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The body had ended well, but the bytes are not certain: a 204 would be a lie."""
+    seen: list[Observed] = []
+    server.tus.add_observer(seen.append)
     path = await server.create(11)
     asked = server.patching(path, 0, 9)
     asked.feed(b"hello")
@@ -192,6 +195,7 @@ async def test_a_sync_that_fails_behind_the_last_byte_is_no_success(
     gate.set()
     await ticking
     assert await asked.answered() == 500
+    assert SyncLost(id_of(path)) in seen, "a disk that is to be replaced"
     assert await server.offset(path) == 0
 
 

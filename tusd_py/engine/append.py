@@ -20,7 +20,7 @@ from tusd_py.engine.live import Live
 from tusd_py.engine.services import Services, to_the_end
 from tusd_py.engine.small import Memory, append_small
 from tusd_py.engine.terminate import bury
-from tusd_py.hooks.events import AppendsSeen, BytesReceived, HandedOver
+from tusd_py.hooks.events import AppendCut, AppendsSeen, BytesDropped, BytesReceived
 from tusd_py.hooks.interface import NO_REQUEST, RequestInfo
 from tusd_py.protocol import decide
 from tusd_py.protocol.checksum import Digests
@@ -163,6 +163,8 @@ async def _take(
         )
         begun_at = services.clock()
         outcome = await _store(services, command, live, plan)
+        if outcome.cut:
+            services.observe(AppendCut(outcome.cut))
         took = services.clock() - begun_at
         if confirm is not None and outcome.counts and took >= _ASK_AGAIN_AFTER:
             outcome = await _confirmed(live, outcome, confirm)
@@ -178,11 +180,15 @@ async def _take(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What came of a body: bytes stored, None if that has to be asked; whether they count."""
+    """What came of a body: bytes stored, None if that has to be asked; whether they count.
+
+    `cut` is why it ended before its last byte, see `AppendCut`.
+    """
 
     count: int | None
     counts: bool
     error: BaseException | None
+    cut: str = ""
 
 
 async def _store(services: Services, command: Append, live: Live, plan: AppendPlan) -> _Outcome:
@@ -238,7 +244,14 @@ def _judge(
         # "In the first two cases the uploaded chunk MUST be discarded" (Checksum).
         error = command.content.refusal(digests, live.body.trailers)
         counts = error is None
-    return _Outcome(count=received.count, counts=counts, error=error)
+    cut = "" if whole else _why_cut(live, received)
+    return _Outcome(count=received.count, counts=counts, error=error, cut=cut)
+
+
+def _why_cut(live: Live, received: Received) -> str:
+    if received.ended_by is EndedBy.INTERRUPTED and live.body.interrupted_by is not None:
+        return live.body.interrupted_by.value.replace(" ", "-")
+    return received.ended_by.value.replace(" ", "-")
 
 
 def _unfinished(
@@ -263,8 +276,6 @@ def _unfinished(
             return FloorReached(services.limits.min_free_disk)
         if live.body.interrupted_by is Reason.SHUTDOWN:
             return ServerShutdown()
-        if live.body.interrupted_by is Reason.CONTENDED:
-            services.observe(HandedOver(upload_id=live.upload.id))
         return UploadInterrupted(live.upload.id)
     return None
 
@@ -289,6 +300,8 @@ async def _publish(services: Services, live: Live, outcome: _Outcome) -> Upload:
         await fall_back(services, before)
         raise live.failure
     if not outcome.counts:
+        reached = await _reached(writer, outcome.count)
+        services.observe(BytesDropped(count=reached - before.upload_offset))
         await writer.cut(before.upload_offset)
         return await _open(services, before, writer.placement(before.upload_offset))
     offset = await _reached(writer, outcome.count)

@@ -13,7 +13,7 @@ from functools import partial
 from tusd_py.engine import concatenate
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.telling import describe_finished, has_come_to
-from tusd_py.hooks.events import Synced
+from tusd_py.hooks.events import Synced, SyncLost
 from tusd_py.hooks.interface import NO_REQUEST, HookUnanswered, RequestInfo
 from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
@@ -61,6 +61,7 @@ async def fall_back(services: Services, upload: Upload) -> None:
     This and a loss of power are the two ways in which an offset may go down.
     """
     safe = min(upload.synced_offset, upload.upload_offset)
+    services.observe(SyncLost(upload.id))
     logger.error("upload %s: the disk failed to sync; back to byte %d", upload.id, safe)
     fallen = upload._replace(upload_offset=safe, phase=Phase.RECEIVING, tail=Tail.SEALED)
     await services.publish(fallen, durable=True)

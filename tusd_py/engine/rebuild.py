@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 
 from tusd_py.engine.services import Services
 from tusd_py.engine.sweep import side_by_side
+from tusd_py.hooks.events import RecordRebuilt
 from tusd_py.protocol.commands import Command, Create, Discover, Query
 from tusd_py.protocol.errors import (
     InvalidPart,
@@ -73,6 +74,7 @@ async def make_anew(services: Services, upload_id: str) -> bool:
         await _insert(services, upload)
     except UploadExists:
         return False
+    services.observe(RecordRebuilt(upload_id))
     return True
 
 

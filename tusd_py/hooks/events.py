@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tusd_py.body import EndedBy, Reason
 from tusd_py.protocol.upload import Phase, Upload
 
 
@@ -19,6 +20,13 @@ class BytesReceived:
     """Bytes were stored and count; the record is the one that says so."""
 
     upload: Upload
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesDropped:
+    """Bytes were stored, and do not count, say those of a wrong checksum."""
+
     count: int
 
 
@@ -78,11 +86,22 @@ class LimitReached:
     limit: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandedOver:
-    """A request was ended since a newer one wants the same upload."""
+CUTS = tuple(
+    each.value.replace(" ", "-")
+    for each in (*Reason, *EndedBy)
+    if each not in (EndedBy.END, EndedBy.INTERRUPTED)
+)
+"""Why a body can end before its last byte; `contended`: a newer request wants the upload."""
 
-    upload_id: str
+
+class AppendCut(NamedTuple):
+    """A body ended before its last byte; what came of it counts, or is told by `BytesDropped`.
+
+    Attributes:
+        why: One of `CUTS`.
+    """
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +128,34 @@ class UploadRecovered:
     """An upload was finished, or removed, whose end an earlier process or attempt had begun."""
 
     upload_id: str
+
+
+class RecordRebuilt(NamedTuple):
+    """A record that was lost with its state directory was made anew from what is stored."""
+
+    upload_id: str
+
+
+class SyncLost(NamedTuple):
+    """The disk failed to sync: an upload went back to what was synced before."""
+
+    upload_id: str
+
+
+class StoreCalled(NamedTuple):
+    """An S3 store was asked for something, with all attempts.
+
+    Attributes:
+        operation: S3's name for it, such as `UploadPart`.
+        status: Of the answer, 0 without one.
+        retries: How often it was asked again, as far as that is known.
+        seconds: Until the head of the last answer.
+    """
+
+    operation: str
+    status: int
+    retries: int
+    seconds: float
 
 
 TUSD_HOOKS = (
@@ -154,17 +201,21 @@ class OutboxSeen:
 Observed = (
     UploadCreated
     | BytesReceived
+    | BytesDropped
     | UploadFinished
     | UploadBuried
     | RequestEnded
     | LimitReached
     | HookCalled
     | OutboxSeen
-    | HandedOver
+    | AppendCut
     | AppendsSeen
     | Synced
     | Committed
     | UploadRecovered
+    | RecordRebuilt
+    | SyncLost
+    | StoreCalled
 )
 Observer = Callable[[Observed], None]
 """Called on the event loop; must be quick and must not raise."""

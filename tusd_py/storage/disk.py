@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from tusd_py.hooks.events import Observer
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.upload import Tail, Upload
@@ -66,7 +67,13 @@ class DiskStorage:
         return None
 
     async def open(
-        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+        self,
+        instance: str,
+        *,
+        is_new: bool,
+        trust_unsynced: bool,
+        owner: str = "",
+        observe: Observer | None = None,
     ) -> None:
         """See `Storage.open`."""
         self._trust_unsynced = trust_unsynced

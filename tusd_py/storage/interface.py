@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tusd_py.body import Body, Received
+from tusd_py.hooks.events import Observer
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Upload
@@ -114,13 +115,20 @@ class Storage(Protocol):
         ...
 
     async def open(
-        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+        self,
+        instance: str,
+        *,
+        is_new: bool,
+        trust_unsynced: bool,
+        owner: str = "",
+        observe: Observer | None = None,
     ) -> None:
         """Makes the place ready, and ties it to a state store.
 
         Args:
             instance: What the state store is tied to.
             owner: See `instance`; if it is given, the place remembers it.
+            observe: Told from now on what a store that is elsewhere was asked for.
             is_new: Whether nothing can be here yet, as the state store knows of no uploads: only
                 then is a place taken that is not tied to any.
             trust_unsynced: Whether bytes that were never synced count after a reboot, as far as

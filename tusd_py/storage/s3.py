@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tusd_py.hooks.events import Observer
 from tusd_py.protocol.errors import (
     StorageFailed,
     StoredBytesLost,
@@ -182,7 +183,13 @@ class S3Storage:
         return self._names.instance_of(found[0]) if found else None
 
     async def open(
-        self, instance: str, *, is_new: bool, trust_unsynced: bool, owner: str = ""
+        self,
+        instance: str,
+        *,
+        is_new: bool,
+        trust_unsynced: bool,
+        owner: str = "",
+        observe: Observer | None = None,
     ) -> None:
         """See `Storage.open`: what is of other instances is never touched.
 
@@ -190,6 +197,7 @@ class S3Storage:
             WrongInstance: The bucket cannot be used, or not as the settings say.
         """
         await self._bucket.open()
+        self._bucket.observe = observe
         objects = self._settings.objects
         if objects != ObjectSettings():
             probe = Upload(id=f"tusd-py-probe-{secrets.token_hex(8)}", created_at=0)

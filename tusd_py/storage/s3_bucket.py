@@ -14,6 +14,7 @@ import base64
 import hashlib
 import io
 import logging
+import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -32,6 +33,7 @@ from aiobotocore.session import get_session
 from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from tusd_py.hooks.events import Observer, StoreCalled
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.s3_objects import Attributes, ObjectSettings
@@ -53,6 +55,9 @@ ask for it (`100 Continue`), or takes no more of it.
 
 _DELETE_AT_ONCE = 1_000
 _READ_AT_ONCE = 256 << 10
+
+_CALL = "tusd-py-call"
+"""The operation of a call and its beginning, in what botocore keeps of the call."""
 
 ADDRESSINGS = ("auto", "path", "virtual")
 
@@ -138,6 +143,9 @@ class Bucket:
         client: An S3 client of aiobotocore's that stays the caller's, None for one of our own; the
             access does not count then.
 
+    Attributes:
+        observe: Told of each call when it has ended.
+
     Raises:
         ValueError: The client computes checksums that would forbid gaps.
     """
@@ -156,6 +164,7 @@ class Bucket:
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._takes_gaps: bool | None = None
+        self.observe: Observer | None = None
 
     async def open(self) -> None:
         """Connects, and looks whether the bucket is there; once.
@@ -168,17 +177,37 @@ class Bucket:
         try:
             self._client = self._given or await self._stack.enter_async_context(self._connected())
             for operation in ("DeleteObjects", "PutObjectTagging"):
-                self._add_md5_to(operation)
+                self._at(f"before-call.s3.{operation}", _add_md5)
+            self._at("before-call.s3", _begin_call)
+            self._at("after-call.s3", self._end_call)
+            self._at("after-call-error.s3", self._end_call)
             await self._client.head_bucket(Bucket=self.name)
         except (ClientError, BotoCoreError, ValueError) as error:
             await self.close()
             raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
 
-    def _add_md5_to(self, operation: str) -> None:
-        events, event = self._client.meta.events, f"before-call.s3.{operation}"
-        name = f"tusd-py-{id(self)}-{operation}"
-        events.register(event, _add_md5, unique_id=name)
+    def _at(self, event: str, do: Callable[..., None]) -> None:
+        """Has something done at each of the client's events whose names begin so."""
+        events, name = self._client.meta.events, f"tusd-py-{id(self)}-{event}"
+        events.register(event, do, unique_id=name)
         self._stack.callback(events.unregister, event, unique_id=name)
+
+    def _end_call(
+        self, context: dict[str, Any], parsed: dict[str, Any] | None = None, **_: object
+    ) -> None:
+        begun = context.get(_CALL)
+        if self.observe is None or begun is None:
+            return
+        operation, at = begun
+        told = {} if parsed is None else parsed["ResponseMetadata"]
+        self.observe(
+            StoreCalled(
+                operation=operation,
+                status=told.get("HTTPStatusCode", 0),
+                retries=told.get("RetryAttempts", 0),
+                seconds=time.perf_counter() - at,
+            )
+        )
 
     def _connected(self) -> AbstractAsyncContextManager[Any]:
         access = self._access
@@ -556,6 +585,10 @@ def _words(**words: str | None) -> dict[str, str]:
 def _loader() -> Any:
     """The description of the service, which takes a while to read."""
     return get_session().get_component("data_loader")
+
+
+def _begin_call(model: Any, context: dict[str, Any], **_: object) -> None:
+    context[_CALL] = (model.name, time.perf_counter())
 
 
 def _add_md5(params: dict[str, Any], **_: object) -> None:
