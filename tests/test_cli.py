@@ -194,6 +194,7 @@ FLAGS: list[tuple[str, str, int, str, object]] = [
     ("progress-hooks-interval", "2s", 2, "hooks.progress_hooks_interval", 2.0),
     ("metrics-path", "/m", 1, "metrics_path", "/m"),
     ("metrics-path", "", 1, "metrics_path", None),
+    ("traces", "otlp", 1, "traces", "otlp"),
     ("no-ui", "true", 1, "ui", False),
 ]
 """Flag, text, which of the four settings, its field, and its value."""

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "engine": PLACES,
     "numbers": frozenset(),
     "metrics": EVENTS | {"numbers"},
+    "tracing": EVENTS,
     "asgi": PLACES | {"engine", "metrics"},
     "wire": frozenset({"body"}),
     "client": frozenset({"protocol", "config"}),

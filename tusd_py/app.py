@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tusd_py.asgi.mounting import (
     ASGIApp,
@@ -55,6 +55,9 @@ from tusd_py.state.filesystem import check_local
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.interface import Storage
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 logger = logging.getLogger("tusd_py")
 
@@ -198,6 +201,21 @@ class TusApp:
     def add_observer(self, observer: Callable[[Observed], None]) -> None:
         """Lets `observer` be told at once of everything that happens; it must be quick."""
         self.services.observers.append(observer)
+
+    def trace(self, tracer: "Tracer | None" = None) -> None:
+        """Makes spans of OpenTelemetry from now on, of each request and its steps.
+
+        Args:
+            tracer: Makes them; None for one of the provider that is configured.
+
+        Raises:
+            ModuleNotFoundError: The extra `otel` is not installed.
+        """
+        from tusd_py.tracing import Traces
+
+        traces = Traces(tracer)
+        self.services.trace = traces.request
+        self.add_observer(traces.observe)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection: `http` or `lifespan`."""

@@ -531,6 +531,11 @@ def main() -> None:
 )
 @_hooks
 @_flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
+@_flag(
+    "--traces",
+    type=click.Choice(["otlp", "console"]),
+    help="Send a trace of each request with OpenTelemetry; see the variables OTEL_...",
+)
 @_flag("--no-ui", is_flag=True, help="No page for browsers at /.")
 @_flag(
     "--log-format",
@@ -576,6 +581,7 @@ def serve_command(**flags: Any) -> None:
         port=flags["port"],
         unix_sock=flags["unix_sock"],
         metrics_path=flags["metrics_path"] or None,
+        traces=flags["traces"],
         ui=not flags["no_ui"],
         shutdown_timeout=flags["shutdown_timeout"],
         workers=flags["workers"],

@@ -539,11 +539,28 @@ def serve(
     if server.workers > 1:
         _serve_by_workers(place, server, uploads, lambda url: announce(url + base_path))
         return
-    tus = build_app(place, uploads)
+    tus = _build_server_app(place, server, uploads)
     app = ServerApp(tus, uploads.base_path, server.metrics_path, ui=server.ui)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         limited = app.limited(server, uploads)
         runner.run(run(tus, app, limited, lambda url: announce(url + base_path)))
+
+
+def _build_server_app(place: Place, server: ServerSettings, uploads: UploadSettings) -> TusApp:
+    """As `build_app`, in the process that will serve: what traces has a thread of its own."""
+    tus = build_app(place, uploads)
+    if server.traces is not None:
+        try:
+            from tusd_py.tracing import Provider
+
+            provider = Provider(server.traces)
+        except ModuleNotFoundError as error:
+            raise NotInstalled(
+                f"--traces needs {error.name}; install it with: pip install 'tusd-py[otel]'"
+            ) from error
+        tus.trace(provider.tracer)
+        tus.at_stop.append(provider.close)
+    return tus
 
 
 def _serve_by_workers(
@@ -554,7 +571,7 @@ def _serve_by_workers(
 
     def work(parent: Parent) -> None:
         try:
-            tus = build_app(place, uploads)
+            tus = _build_server_app(place, server, uploads)
             numbers = board.take(parent.place)
             app = ServerApp(
                 tus, uploads.base_path, server.metrics_path, ui=server.ui, numbers=numbers

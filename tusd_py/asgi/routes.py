@@ -142,7 +142,13 @@ class TusRoutes:
             return
         self._begin()
         try:
-            await self._answer(scope, receive, send, base_path)
+            if self._services.trace is None:
+                await self._answer(scope, receive, send, base_path)
+            else:
+                upload_id = _upload_id(scope["path"], base_path)
+                trace = self._services.trace
+                with trace(scope["method"], scope["path"], upload_id, scope["headers"]):
+                    await self._answer(scope, receive, send, base_path)
         finally:
             self._end()
 
@@ -218,7 +224,7 @@ class TusRoutes:
         services, method = self._services, scope["method"]
         if method not in ("POST", "PATCH"):
             return None
-        if services.is_ending or services.hooks.authorize is not None:
+        if services.is_ending or services.hooks.authorize or services.trace:
             return None
         begun = time.monotonic()
         headers = Headers(scope["headers"])

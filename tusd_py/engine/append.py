@@ -10,6 +10,7 @@ The rules:
   Of a body that came within a second it was asked for just now.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -97,12 +98,14 @@ async def _append(
         decide.refuse_early(command, known, services.clock())
         services.check_room(command.content.length or 0)
 
+    begun = time.perf_counter()
     async with services.locks.hold(
         command.upload_id,
         within=services.timing.acquire_lock,
         on_contended=body.interrupt,
         admit=admit,
     ):
+        services.step("lock", begun)
         upload = await services.load(command.upload_id)
         found = decide.find(upload, command.upload_id, services.clock(), command.grant)
         if found.phase is Phase.FINISHING:
@@ -200,6 +203,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         publish = partial(services.publish, durable=durable)
         await live.checkpoint(publish, sync=False, now=now, expires_at=expires_at)
 
+    begun = time.perf_counter()
     services.live[live.upload.id] = live
     if live.upload.id in services.paused:
         # Somebody did so when this append was let in, and not known of yet.
@@ -211,6 +215,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
     except BaseException as error:  # it goes on behind the commit
         return _Outcome(count=None, counts=plan.keep_partial, error=error)
     finally:
+        services.step("receive", begun)
         del services.live[live.upload.id]
         services.observe(AppendsSeen(count=len(services.live)))
     return _judge(services, command, live, plan, received, digests)

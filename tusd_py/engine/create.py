@@ -1,6 +1,7 @@
 """A new upload: the record first, then the file, then whatever bytes came along."""
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -206,7 +207,9 @@ async def _ask_application(
         chosen = await hooks.new_id(_describe(upload, request))
         upload = upload._replace(id=_checked_id(chosen))
     if hooks.on_create is not None:
+        begun = time.perf_counter()
         changes = await hooks.on_create(_describe(upload, request)) or Changes()
+        services.step("on_create", begun)
         upload = _changed(services, upload, changes)
         if changes.reply is not None:
             on_reply(changes.reply)

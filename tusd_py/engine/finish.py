@@ -8,6 +8,7 @@ The rules:
 """
 
 import logging
+import time
 from functools import partial
 
 from tusd_py.engine import concatenate
@@ -138,7 +139,10 @@ async def _tell(services: Services, upload: Upload, request: RequestInfo) -> Rep
         return None
     services.finishing[upload.id] = False
     try:
-        return await services.hooks.on_finish(describe_finished(services, upload, request))
+        begun = time.perf_counter()
+        reply = await services.hooks.on_finish(describe_finished(services, upload, request))
+        services.step("on_finish", begun)
+        return reply
     except BaseException as error:
         services.finishing.pop(upload.id, None)
         # What `take` found, and will pass, is no fault of the application's.

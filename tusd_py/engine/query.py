@@ -1,5 +1,6 @@
 """Where an upload stands: a promise that the next append at that offset is taken."""
 
+import time
 from functools import partial
 
 from tusd_py.engine.finish import resume, settle
@@ -31,7 +32,9 @@ async def _query(services: Services, command: Query) -> Upload:
         known = await services.load(upload_id)
         decide.find(known, upload_id, services.clock(), command.grant)
 
+    begun = time.perf_counter()
     async with services.locks.hold(upload_id, within=within, admit=admit):
+        services.step("lock", begun)
         known = await services.load(upload_id)
         upload = decide.find(known, upload_id, services.clock(), command.grant)
         try:

@@ -5,10 +5,10 @@ import enum
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
@@ -20,6 +20,7 @@ from tusd_py.hooks.events import (
     Committed,
     Observed,
     OutboxEvent,
+    Step,
     Synced,
     UploadCreated,
     UploadFinished,
@@ -206,6 +207,20 @@ class Jobs:
             logger.error("work on upload %s failed", upload_id, exc_info=error)
 
 
+class Trace(Protocol):
+    """Writes down how a request is served; what observers are told meanwhile belongs to it."""
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        upload_id: str | None,
+        headers: Sequence[tuple[bytes, bytes]],
+    ) -> AbstractContextManager[None]:
+        """Begins with the head of the request, and ends with the block."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Services:
     """The rooms that the engine works with, as one deployment has them.
@@ -213,6 +228,7 @@ class Services:
     Attributes:
         clock: Seconds since the epoch, UTC.
         observers: Told at once of what happened; they must be quick and must not raise.
+        trace: See there; None where no request is traced.
         live: Appends under way, by upload.
         unsynced: Uploads whose appends ended before they were synced, and since when.
         finishing: Ids of the uploads whose `on_finish` runs now, and whether it took the file.
@@ -237,6 +253,7 @@ class Services:
     timing: Timing = field(default_factory=Timing)
     jobs: Jobs = field(default_factory=Jobs)
     observers: list[Callable[[Observed], None]] = field(default_factory=list)
+    trace: Trace | None = None
     live: dict[str, Live] = field(default_factory=dict)
     unsynced: dict[str, float] = field(default_factory=dict)
     finishing: dict[str, bool] = field(default_factory=dict)
@@ -264,6 +281,16 @@ class Services:
         done = await work
         self.observe(event(seconds=time.perf_counter() - begun))
         return done
+
+    def step(self, name: str, begun: float) -> None:
+        """Tells whoever traces the request that a part of it has ended.
+
+        Args:
+            name: See `Step`.
+            begun: When it began, in `time.perf_counter()`.
+        """
+        if self.trace is not None:
+            self.observe(Step(name, time.perf_counter() - begun))
 
     def check_room(self, needed: int) -> None:
         """Whether bytes may be taken, before any of them is.
@@ -358,4 +385,5 @@ class Services:
         except NotNow:
             return None
         self.pace.took(time.perf_counter() - begun, durable=durable)
+        self.step("commit", begun)
         return committed

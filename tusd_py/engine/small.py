@@ -255,6 +255,7 @@ def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
         services.storage.take_back(plan.before)
         return None
     services.pace.took(time.perf_counter() - begun, durable=plan.sync)
+    services.step("store and commit", begun)
     return committed
 
 

@@ -1,5 +1,7 @@
 """The end of an upload before its time: a tombstone first, then the bytes go."""
 
+import time
+
 from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.telling import describe, has_come_to
 from tusd_py.hooks.events import UploadBuried
@@ -36,7 +38,9 @@ async def terminate(
     known = await found()
     reply = await _ask(services, known, request)
     within = services.timing.acquire_lock
+    begun = time.perf_counter()
     async with services.locks.hold(upload_id, within=within, admit=admit):
+        services.step("lock", begun)
         upload = await found()
         if upload.phase is not known.phase:
             reply = await _ask(services, upload, request)

@@ -123,6 +123,18 @@ class Committed(NamedTuple):
     seconds: float
 
 
+class Step(NamedTuple):
+    """A part of a request has ended; told only where requests are traced.
+
+    Attributes:
+        name: Such as `lock`, for the wait for the lock of an upload.
+        seconds: How long it took.
+    """
+
+    name: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRecovered:
     """An upload was finished, or removed, whose end an earlier process or attempt had begun."""
@@ -212,6 +224,7 @@ Observed = (
     | AppendsSeen
     | Synced
     | Committed
+    | Step
     | UploadRecovered
     | RecordRebuilt
     | SyncLost

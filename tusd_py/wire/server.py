@@ -46,6 +46,7 @@ class ServerSettings:
         loopback_only: Refuse an address that other machines can reach.
         metrics_path: None for no metrics.
         ui: Whether there is a page for browsers.
+        traces: Where traces of requests go, `otlp` or `console`; None for none.
         shutdown_timeout: Seconds from SIGTERM to the end.
         workers: Processes that serve; more than one have a parent, which keeps them running.
         connections: What connections may take; of each worker.
@@ -58,6 +59,7 @@ class ServerSettings:
     loopback_only: bool = False
     metrics_path: str | None = "/metrics"
     ui: bool = True
+    traces: str | None = None
     shutdown_timeout: float = 10.0
     workers: int = 1
     worker_timeout: float = 30.0
