@@ -661,6 +661,10 @@ class _TextLines(logging.Formatter):
         return super().format(record) + "".join(f" {name}={text}" for name, text in found if text)
 
 
+_NOISY = ("uvicorn", "asyncio", "httpx", "httpcore", "aiobotocore", "botocore", "urllib3")
+"""What others log below a warning is no help; botocore's has signatures that work for a while."""
+
+
 def configure_logging(log_format: str, level: str) -> None:
     """Sends the log to stderr.
 
@@ -671,5 +675,5 @@ def configure_logging(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn", "asyncio", "httpx", "httpcore"):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
