@@ -149,8 +149,28 @@ async def test_not_ready_where_the_disk_is_below_its_floor(tmp_path: Path) -> No
         assert (answer.status_code, "of its disk free" in answer.text) == (503, True)
 
 
-async def test_readiness_is_looked_at_once_a_second(tmp_path: Path) -> None:
+async def test_not_ready_while_the_folder_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk was unmounted: what is written now would lie below the place where it was."""
+    monkeypatch.setattr("tusd_py.app._PROBE_EVERY", 0.0)
+    app = ServerApp(build_app(Place(upload_dir=tmp_path), UploadSettings()), "/", None)
+    data, away = tmp_path / "data", tmp_path / "away"
+    async with alive(app), browser(app) as client:
+        data.rename(away)
+        gone = await client.get("/readyz")
+        assert (gone.status_code, "No such file" in gone.text) == (503, True)
+        assert str(tmp_path) not in gone.text
+        away.rename(data)
+        await asyncio.sleep(0.01)  # what was found is forgotten
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_readiness_is_looked_at_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each look is a commit, and anybody may ask."""
+    monkeypatch.setattr("tusd_py.app._PROBE_EVERY", 60.0)  # longer than this takes
     tus = build_app(Place(upload_dir=tmp_path), UploadSettings())
     app = ServerApp(tus, "/", None)
     async with alive(app), browser(app) as client:

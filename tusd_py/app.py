@@ -363,11 +363,14 @@ class TusApp:
         self._probing = None
 
     async def _probe(self) -> str:
+        what = "no record"
         try:
             self.services.check_room(1)
             await asyncio.wait_for(self.state.probe(), _PROBE_WITHIN)
+            what = "no byte"
+            await asyncio.wait_for(self.storage.probe(), _PROBE_WITHIN)
         except TimeoutError:
-            return f"no record could be written within {_PROBE_WITHIN:g} s"
+            return f"{what} could be written within {_PROBE_WITHIN:g} s"
         except TusError as error:
             cause = error.__cause__
             # Of an OSError without its path, which is nobody's business.

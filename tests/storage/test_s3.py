@@ -492,6 +492,21 @@ class TestMemory:
             record.upload = record.upload._replace(upload_offset=offset)
 
 
+class TestProbe:
+    async def test_a_bucket_that_is_there(self, storage: S3Storage) -> None:
+        await storage.probe()
+
+    async def test_one_that_has_gone(self, s3_place: S3Place) -> None:
+        storage = await opened(s3_place)
+        for key in s3_place.client.list_objects_v2(Bucket=s3_place.bucket).get("Contents", []):
+            s3_place.client.delete_object(Bucket=s3_place.bucket, Key=key["Key"])
+        s3_place.client.delete_bucket(Bucket=s3_place.bucket)
+        with pytest.raises(StorageFailed) as failed:
+            await storage.probe()
+        assert "Not Found" in str(failed.value.__cause__)
+        await storage.close()
+
+
 class TestSettings:
     @pytest.mark.parametrize("template", ["{filename}", "fixed"])
     async def test_a_template_without_the_id(self, template: str) -> None:

@@ -82,6 +82,13 @@ class DiskStorage:
     async def close(self) -> None:
         """See `Storage.close`: nothing is kept open."""
 
+    async def probe(self) -> None:
+        """See `Storage.probe`."""
+        try:
+            await in_thread(self._layout.probe)
+        except OSError as error:
+            raise failure_of(error) from error
+
     async def note(self, upload: Upload) -> None:
         """See `Storage.note`."""
 

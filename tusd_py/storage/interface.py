@@ -143,6 +143,14 @@ class Storage(Protocol):
         """Ends what `open` began."""
         ...
 
+    async def probe(self) -> None:
+        """Looks whether the place that was opened is still there, and takes bytes.
+
+        Raises:
+            StorageFailed: It does not, or cannot be reached.
+        """
+        ...
+
     async def note(self, upload: Upload) -> None:
         """Notes in the place, if it is enough, what cannot be told from the bytes.
 

@@ -6,6 +6,7 @@ files/                     finished files, where a template or the application p
 quarantine/<id>            files that no record knows, kept for a while
 """
 
+import errno
 import hashlib
 import os
 import secrets
@@ -68,6 +69,13 @@ class Layout:
                 "Nothing was touched; choose the state directory that was made with it"
             )
         self._make_shards()
+
+    def probe(self) -> None:
+        """See `Storage.probe`; raises `OSError`."""
+        mark = self.data / _MARK
+        mark.stat()
+        if not os.access(self.data, os.W_OK):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.data))
 
     def _has_uploads(self) -> bool:
         # Another process may be about to write the mark, or may have died while it did.

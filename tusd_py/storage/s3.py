@@ -217,6 +217,10 @@ class S3Storage:
         """See `Storage.close`."""
         await self._bucket.close()
 
+    async def probe(self) -> None:
+        """See `Storage.probe`."""
+        await self._bucket.probe()
+
     async def note(self, upload: Upload) -> None:
         """See `Storage.note`."""
         info = Info(instance=self._instance, upload=upload, key=self._path(upload))

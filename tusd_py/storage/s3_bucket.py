@@ -236,6 +236,18 @@ class Bucket:
         self._client = None
         await self._stack.aclose()
 
+    async def probe(self) -> None:
+        """Whether it is there, and may be used.
+
+        Raises:
+            StorageFailed: It is not, or the store cannot be reached.
+        """
+        try:
+            with _translated():
+                await self._client.head_bucket(Bucket=self.name)
+        except Gone as error:
+            raise StorageFailed from error.__cause__
+
     async def head(self, key: str) -> Found | None:
         """An object, None if there is none."""
         try:
