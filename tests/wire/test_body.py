@@ -159,18 +159,19 @@ async def test_a_large_body_is_not_handed_over(tmp_path: Path) -> None:
         assert server.last.disk.content == pattern(size)
 
 
-async def test_fill_takes_what_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [100_000, 3 * MIB, 20 * MIB])
+async def test_fill_takes_what_is_there(tmp_path: Path, room: int) -> None:
     """For storage that wants bytes in memory."""
     got = bytearray()
 
     async def fill(exchange: Exchange) -> None:
         assert exchange.body is not None
-        buffer = memoryview(bytearray(100_000))
+        buffer = memoryview(bytearray(room))
         while count := await exchange.body.fill(buffer):
             got.extend(buffer[:count])
         await exchange.answer(200, b"%d" % len(got))
 
-    content = pattern(3 * MIB + 5)
+    content = pattern(12 * MIB + 5)
     async with serving(tmp_path, fill) as server:
         client = await server.client()
         await client.send(patch(len(content)) + content + OPTIONS)

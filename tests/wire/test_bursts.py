@@ -14,7 +14,7 @@ import pytest
 
 from tests.wire.loopback import KIB, MIB, Disk, Exchange, pattern, serving, store, until
 from tusd_py.wire import bursts
-from tusd_py.wire.bursts import Burst, Threads
+from tusd_py.wire.bursts import Burst, FileBurst, Threads
 from tusd_py.wire.workshop import Workshop
 
 CONTENT = pattern(4 * MIB)
@@ -40,7 +40,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def reading(
     disk: Disk, server: socket.socket, at_most: int, threads: Threads | None = None
 ) -> Burst:
-    burst = Burst(disk, 0, bytearray(b"head"), None)
+    burst = FileBurst(disk, 0, bytearray(b"head"), None)
     burst.reads(os.dup(server.fileno()), at_most, threads or Threads(1))
     return burst
 
@@ -214,7 +214,7 @@ class Slow:
         self.settled = 0
 
     def look_after(self, now: float) -> Burst | None:
-        burst = Burst(self._disk, 0, bytearray(b"slow"), None)
+        burst = FileBurst(self._disk, 0, bytearray(b"slow"), None)
         burst.releases()
         return burst
 

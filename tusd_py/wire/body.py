@@ -4,7 +4,7 @@ The rules:
 - Once a body of known length is asked for, the parser steps aside: the body counts its bytes
   itself, and gives the connection back with the last one. What came behind it is the next request.
 - Fast: as long as the socket keeps filling, nothing is read on the event loop, and a thread moves
-  the bytes; see `wire.bursts`. Only the body lets the loop read again.
+  the bytes, to a file or into memory; see `wire.bursts`. Only the body lets the loop read again.
 - Slow: what trickles in is gathered in memory, a few KiB for at most a second or so. One thread
   writes what is due of all bodies, one behind the other, and closes their files: a slow client owns
   a socket and a small buffer.
@@ -20,7 +20,7 @@ from typing import Protocol
 import anyio
 
 from tusd_py.body import Digest, EndedBy, File, Reason, Received
-from tusd_py.wire.bursts import Burst
+from tusd_py.wire.bursts import Burst, FileBurst, MemoryBurst
 from tusd_py.wire.workshop import Workshop
 
 WHOLE = 64 << 10
@@ -216,6 +216,12 @@ class SocketBody:
         self._workshop.add(self)
         try:
             await self._until(1)
+            if len(buffer) - len(self._pending) >= _WORTH_A_BURST and self._is_fast():
+                self._burst = burst = MemoryBurst(buffer, self._head(len(buffer)))
+                await self._run(burst, len(buffer))
+                if burst.error is not None:
+                    raise burst.error
+                return burst.written
         finally:
             self._workshop.discard(self)
             self._away_since = self._workshop.loop.time()
@@ -360,8 +366,12 @@ class SocketBody:
         is_fast = self._is_fast()
         burst = self._begin_burst()
         self._is_open = True
-        room = min(self._left, self._room - len(burst.head))
-        borrowed = self._source.borrow() if is_fast and room else None
+        await self._run(burst, self._room if is_fast else 0)
+
+    async def _run(self, burst: Burst, room: int) -> None:
+        """Lets a thread carry out a burst, from the socket, too, if there is room for more."""
+        room = min(self._left, room - len(burst.head))
+        borrowed = self._source.borrow() if room > 0 else None
         if borrowed is not None:
             burst.reads(borrowed, room, self._workshop.threads)
         try:
@@ -381,13 +391,18 @@ class SocketBody:
             and self.interrupted_by is None
         )
 
-    def _begin_burst(self) -> Burst:
+    def _begin_burst(self) -> FileBurst:
         assert self._file is not None, "it is being saved"
+        burst = FileBurst(self._file, self._offset, self._head(self._room), self._digest)
+        self._burst = burst
+        return burst
+
+    def _head(self, room: int) -> bytearray:
+        """What is pending, as far as there is room for it."""
         head = self._pending
-        self._pending = head[self._room :] if len(head) > self._room else bytearray()
-        del head[self._room :]
-        self._burst = Burst(self._file, self._offset, head, self._digest)
-        return self._burst
+        self._pending = head[room:] if len(head) > room else bytearray()
+        del head[room:]
+        return head
 
     def _book(self, burst: Burst) -> None:
         """What a thread has done counts."""

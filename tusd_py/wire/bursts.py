@@ -1,4 +1,4 @@
-"""The threads that move bytes: from a socket, or from memory, to a file.
+"""The threads that move bytes: from a socket, or from memory, to a file or into memory.
 
 The rules:
 - A burst reads from a duplicate of the socket's descriptor, made on the event loop: the connection
@@ -78,14 +78,11 @@ class Burst:
     """One run of a thread for one body.
 
     Args:
-        file: Where to write.
-        offset: Bytes from the file's beginning.
         head: What came already; it is written first.
-        digest: Takes the same bytes in, None for none.
 
     Attributes:
         head: See above.
-        written: Bytes that are in the file.
+        written: Bytes that are where they belong.
         taken: Bytes that came off the socket.
         is_lost: Whether the client went away.
         error: Why no more could be written.
@@ -94,10 +91,6 @@ class Burst:
 
     __slots__ = (
         "_at_most",
-        "_digest",
-        "_file",
-        "_offset",
-        "_releases",
         "_socket",
         "_threads",
         "error",
@@ -108,15 +101,11 @@ class Burst:
         "written",
     )
 
-    def __init__(self, file: File, offset: int, head: bytearray, digest: Digest | None) -> None:
-        self._file = file
-        self._offset = offset
+    def __init__(self, head: bytearray) -> None:
         self.head = head
-        self._digest = digest
         self._socket = -1
         self._at_most = 0
         self._threads: Threads | None = None
-        self._releases = False
         self.written = self.taken = 0
         self.is_lost = self.stop = False
         self.error: Exception | None = None
@@ -131,10 +120,6 @@ class Burst:
         """
         self._socket, self._at_most, self._threads = socket, at_most, threads
 
-    def releases(self) -> None:
-        """Lets go of the file in the end: its client is slow."""
-        self._releases = True
-
     def run(self) -> None:
         """In a thread."""
         try:
@@ -143,8 +128,7 @@ class Burst:
                 self.head = bytearray()
             if self._socket >= 0:
                 self._pump()
-            if self._releases:
-                self._file.release()
+            self._let_go()
         except Exception as error:  # the root of a thread's work; whoever waits for it raises it
             self.error = error
         finally:
@@ -154,11 +138,11 @@ class Burst:
     def _pump(self) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        buffer = _buffer()
         begun = since = time.monotonic()
         before = 0
         is_dry = False
         while self.taken < self._at_most and not (is_dry or self.is_lost or self.stop):
+            buffer = self._room()
             count, is_dry = self._gather(buffer, poll)
             self._write(buffer[:count])
             now = time.monotonic()
@@ -194,6 +178,44 @@ class Burst:
     def _others_wait(self) -> bool:
         return self._threads is not None and self._threads.have_waiting
 
+    def _room(self) -> memoryview:
+        """Where to read into next."""
+        raise NotImplementedError
+
+    def _write(self, data: memoryview) -> None:
+        """Takes the head, or what was read into the room."""
+        raise NotImplementedError
+
+    def _let_go(self) -> None:
+        """When all is written."""
+
+
+class FileBurst(Burst):
+    """A burst to a file.
+
+    Args:
+        file: Where to write.
+        offset: Bytes from the file's beginning.
+        head: See `Burst`.
+        digest: Takes the same bytes in, None for none.
+    """
+
+    __slots__ = ("_digest", "_file", "_offset", "_releases")
+
+    def __init__(self, file: File, offset: int, head: bytearray, digest: Digest | None) -> None:
+        super().__init__(head)
+        self._file = file
+        self._offset = offset
+        self._digest = digest
+        self._releases = False
+
+    def releases(self) -> None:
+        """Lets go of the file in the end: its client is slow."""
+        self._releases = True
+
+    def _room(self) -> memoryview:
+        return _buffer()
+
     def _write(self, data: memoryview) -> None:
         if self._digest is not None:
             self._digest.update(data)
@@ -202,6 +224,33 @@ class Burst:
             count = os.pwrite(descriptor, data, self._offset + self.written)
             self.written += count
             data = data[count:]
+
+    def _let_go(self) -> None:
+        if self._releases:
+            self._file.release()
+
+
+class MemoryBurst(Burst):
+    """A burst into memory, which has room for all that it may take; no byte is moved twice.
+
+    Args:
+        into: The memory.
+        head: See `Burst`.
+    """
+
+    __slots__ = ("_into",)
+
+    def __init__(self, into: memoryview, head: bytearray) -> None:
+        super().__init__(head)
+        self._into = into
+
+    def _room(self) -> memoryview:
+        return self._into[self.written : self.written + _BUFFER]
+
+    def _write(self, data: memoryview) -> None:
+        if self.head:
+            self._into[: len(data)] = data
+        self.written += len(data)
 
 
 def _buffer() -> memoryview:
