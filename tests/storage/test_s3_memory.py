@@ -22,10 +22,12 @@ async def test_is_taken_in_pages() -> None:
 
 
 async def test_more_is_taken_at_a_time_while_there_is_much() -> None:
-    memory = Memory(8 * PAGE)
-    assert memory.take_some(4 * PAGE) == 4 * PAGE
+    memory = Memory(16 * PAGE)
+    assert memory.take_some(3 * PAGE) == 3 * PAGE
+    assert memory.take_some(4 * PAGE) == 3 * PAGE
+    assert memory.take(7 * PAGE)
     assert memory.take_some(4 * PAGE) == PAGE
-    assert memory.take(3 * PAGE)
+    assert memory.take(2 * PAGE)
     assert memory.take_some(4 * PAGE) == 0
 
 

@@ -592,12 +592,12 @@ class StorageFailed(TusError):
 
 
 class StorageBusy(StorageFailed):
-    """The server has as many files open as it may; that passes."""
+    """The server has as many files open as it may, or a bucket's store asks for less; it passes."""
 
     code, status = "ERR_STORAGE_BUSY", 503
 
     def __str__(self) -> str:
-        return "the server has too many files open; what came is kept, try again in a moment"
+        return "the server cannot store more just now; what came is kept, try again in a moment"
 
     @property
     def headers(self) -> tuple[Header, ...]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from tusd_py.hooks.events import Observer
 from tusd_py.protocol.errors import (
+    StorageBusy,
     StorageFailed,
     StoredBytesLost,
     UploadNotFound,
@@ -50,6 +51,7 @@ from tusd_py.storage.s3_objects import (
     check_template_of_keys,
 )
 from tusd_py.storage.s3_parts import MIB, OutOfParts, PartRules
+from tusd_py.storage.s3_patience import Patience
 from tusd_py.storage.s3_placement import (
     INTENDED,
     Part,
@@ -135,7 +137,8 @@ class S3Storage:
                 f"{settings.memory} bytes of memory hold no two parts of "
                 f"{settings.rules.preferred}; give more memory or smaller parts"
             )
-        self._bucket = Bucket(bucket, settings.access, settings.objects, client)
+        patience = Patience(memory=settings.memory // 2, places=max(1, settings.at_once // 2))
+        self._bucket = Bucket(bucket, settings.access, settings.objects, patience, client)
         self._names = Names(prefix=settings.object_prefix)
         self._instance = ""
         # What is half of the memory can be filled while another one is sent.
@@ -353,7 +356,8 @@ class S3Storage:
             if not await self.has(upload):
                 # Some stores tell one as the other.
                 if await self._is_there(upload, placement):
-                    raise StorageFailed from error
+                    is_busy = isinstance(error, StorageBusy)
+                    raise (StorageBusy if is_busy else StorageFailed) from error
                 raise StoredBytesLost(upload.id) from error
         else:
             if not await self.has(upload):

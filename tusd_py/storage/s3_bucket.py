@@ -5,14 +5,14 @@ The rules:
   in between. Whoever waits for it holds its memory, so the client slows down, and not the memory.
 - What was there before is told apart from what failed: a multipart upload or an object that is gone
   is a value, where that is asked for.
-- Checksums of ours go along as Content-MD5: any store checks it, and it does not forbid gaps in the
-  numbers of parts.
+- A part is signed with its SHA-256, a small object goes with a Content-MD5: any store checks them,
+  and they do not forbid gaps in the numbers of parts. A bucket whose objects are locked wants the
+  MD5 of a part as well, and gets it when it says so.
 """
 
 import asyncio
 import base64
 import hashlib
-import io
 import logging
 import time
 from collections.abc import (
@@ -23,7 +23,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
@@ -34,10 +34,12 @@ from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from tusd_py.hooks.events import Observer, StoreCalled
-from tusd_py.protocol.errors import StorageFailed, StorageFull
+from tusd_py.protocol.errors import StorageBusy, StorageFailed, StorageFull
 from tusd_py.storage.interface import WrongInstance
 from tusd_py.storage.s3_objects import Attributes, ObjectSettings
+from tusd_py.storage.s3_patience import Call, Patience
 from tusd_py.storage.s3_placement import Part
+from tusd_py.storage.s3_sending import Bytes, Session, choose_signer
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ logger = logging.getLogger("tusd_py")
 
 _GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404", "NotFound"})
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuota"})
+_BUSY = frozenset({429, 503})
 _ANSWERS_WITHIN = 60.0
 """Seconds of silence until a call is tried again."""
 
@@ -99,40 +102,6 @@ class Gone(Exception):
     """A multipart upload or an object is not there, or not any more."""
 
 
-class _View(io.BytesIO):
-    """Memory as a file, without a copy of it; of other files, aiohttp reads each piece in a thread.
-
-    Args:
-        data: Must not change while it is sent.
-        limit: Begins anew with each piece that is read.
-    """
-
-    def __init__(self, data: memoryview, limit: asyncio.Timeout) -> None:
-        super().__init__()
-        self._data = data
-        self._limit = limit
-        self._at = 0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """See `io.BytesIO.read`."""
-        with suppress(RuntimeError):  # it has ended meanwhile
-            self._limit.reschedule(asyncio.get_running_loop().time() + _MOVES_WITHIN)
-        end = len(self._data) if size is None or size < 0 else self._at + size
-        read = bytes(self._data[self._at : end])
-        self._at += len(read)
-        return read
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """See `io.BytesIO.seek`."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
-        self._at = start + offset
-        return self._at
-
-    def tell(self) -> int:
-        """See `io.BytesIO.tell`."""
-        return self._at
-
-
 class Bucket:
     """One bucket of a store.
 
@@ -140,6 +109,7 @@ class Bucket:
         name: Of the bucket.
         access: How the store is reached.
         objects: How it keeps what it gets.
+        patience: With calls that stall.
         client: An S3 client of aiobotocore's that stays the caller's, None for one of our own; the
             access does not count then.
 
@@ -151,7 +121,12 @@ class Bucket:
     """
 
     def __init__(
-        self, name: str, access: Access, objects: ObjectSettings, client: Any = None
+        self,
+        name: str,
+        access: Access,
+        objects: ObjectSettings,
+        patience: Patience,
+        client: Any = None,
     ) -> None:
         if client is not None:
             _check(client)
@@ -160,11 +135,13 @@ class Bucket:
         self._encryption = _words(
             ServerSideEncryption=objects.encryption, SSEKMSKeyId=objects.kms_key
         )
+        self._patience = patience
         self._given = client
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._takes_gaps: bool | None = None
         self.observe: Observer | None = None
+        self._wants_md5 = False
 
     async def open(self) -> None:
         """Connects, and looks whether the bucket is there; once.
@@ -178,6 +155,7 @@ class Bucket:
             self._client = self._given or await self._stack.enter_async_context(self._connected())
             for operation in ("DeleteObjects", "PutObjectTagging"):
                 self._at(f"before-call.s3.{operation}", _add_md5)
+            self._at("choose-signer.s3.UploadPart", choose_signer)
             self._at("before-call.s3", _begin_call)
             self._at("after-call.s3", self._end_call)
             self._at("after-call-error.s3", self._end_call)
@@ -186,7 +164,7 @@ class Bucket:
             await self.close()
             raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
 
-    def _at(self, event: str, do: Callable[..., None]) -> None:
+    def _at(self, event: str, do: Callable[..., object]) -> None:
         """Has something done at each of the client's events whose names begin so."""
         events, name = self._client.meta.events, f"tusd-py-{id(self)}-{event}"
         events.register(event, do, unique_id=name)
@@ -223,6 +201,7 @@ class Bucket:
             # Of stores other than AWS's, few know what is more than that.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            http_session_cls=Session,
         )
         session = get_session()
         session.register_component("data_loader", _loader())
@@ -295,11 +274,11 @@ class Bucket:
         noted = {} if metadata is None else {"Metadata": metadata}
 
         async def call(**words: object) -> None:
-            async with asyncio.timeout(_MOVES_WITHIN) as limit:
+            async with Call(self._patience, len(data), _MOVES_WITHIN, is_part=False) as under_way:
                 await self._client.put_object(
                     Bucket=self.name,
                     Key=key,
-                    Body=_View(data, limit),
+                    Body=Bytes(data, under_way.moves),
                     ContentMD5=md5,
                     **noted,
                     **words,
@@ -453,16 +432,27 @@ class Bucket:
         Raises:
             Gone: The multipart upload is not there any more.
         """
-        md5 = await _md5(data)
+        has_md5 = self._wants_md5
+        try:
+            return await self._upload_part(key, multipart, number, data)
+        except StorageFailed as error:
+            if has_md5 or not _misses_md5(error):
+                raise
+        self._wants_md5 = True
+        return await self._upload_part(key, multipart, number, data)
+
+    async def _upload_part(self, key: str, multipart: str, number: int, data: memoryview) -> Part:
+        md5 = {"ContentMD5": await _md5(data)} if self._wants_md5 else {}
+        sha256 = await asyncio.to_thread(_build_sha256, data)
         with _translated():
-            async with asyncio.timeout(_MOVES_WITHIN) as limit:
+            async with Call(self._patience, len(data), _MOVES_WITHIN, is_part=True) as under_way:
                 done = await self._client.upload_part(
                     Bucket=self.name,
                     Key=key,
                     UploadId=multipart,
                     PartNumber=number,
-                    Body=_View(data, limit),
-                    ContentMD5=md5,
+                    Body=Bytes(data, under_way.moves, sha256),
+                    **md5,
                 )
         return Part(number=number, size=len(data), etag=done["ETag"].strip('"'))
 
@@ -614,6 +604,10 @@ def _build_md5(data: memoryview) -> str:
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
+def _build_sha256(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 async def _md5(data: memoryview) -> str:
     return await asyncio.to_thread(_build_md5, data)
 
@@ -622,12 +616,24 @@ def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _misses_md5(error: StorageFailed) -> bool:
+    """Whether the store wants it: of parts of objects that are to be locked."""
+    cause = error.__cause__
+    return (
+        isinstance(cause, ClientError)
+        and _code(cause) == "InvalidRequest"
+        and "Content-MD5" in str(cause)
+    )
+
+
 def _is_refused(error: StorageFailed) -> bool:
     """Whether the store found something wrong with a call; it says what in many ways."""
     cause = error.__cause__
-    if not isinstance(cause, ClientError):
-        return False
-    return bool(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 400)
+    return isinstance(cause, ClientError) and _status(cause) == 400
 
 
 @contextmanager
@@ -641,6 +647,8 @@ def _translated() -> Iterator[None]:
             raise Gone(code) from error
         if code in _FULL:
             raise StorageFull from error
+        if _status(error) in _BUSY:
+            raise StorageBusy from error
         raise StorageFailed from error
     except (BotoCoreError, HTTPClientError, ClientPayloadError, OSError, TimeoutError) as error:
         raise StorageFailed from error

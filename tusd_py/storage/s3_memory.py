@@ -39,12 +39,12 @@ class Memory:
         return True
 
     def take_some(self, count: int) -> int:
-        """As `take`, of as many bytes if half of all are free, and of a page otherwise.
+        """As `take`, of at most a quarter of what is free, or of a page.
 
         Returns:
             How many bytes were taken, 0 if there is not even a page.
         """
-        wanted = pages(count) if self.free > self.total // 2 else PAGE
+        wanted = max(PAGE, min(pages(count), self.free // 4 // PAGE * PAGE))
         return wanted if self.take(wanted) else 0
 
     async def wait(self, count: int) -> None:

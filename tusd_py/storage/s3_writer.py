@@ -51,7 +51,6 @@ _Counted = tuple[Chain, tuple[Part, ...]]
 """Parts, and pieces behind them."""
 
 _NOTHING = memoryview(bytearray())
-_TAKE_AT_ONCE = 256 << 10
 _PIECES_AHEAD = 5
 _WORTH_A_CALL = 64
 """Pieces to be deleted in one call."""
@@ -166,6 +165,7 @@ class S3Writer:
         self._buffer: _Buffer | None = None
         self._flights: list[_Flight] = []
         self._failure: BaseException | None = None
+        self._appetite = PAGE
         self._pressed = asyncio.Event()
         self.upload = upload._replace(placement=self.placement(upload.upload_offset))
 
@@ -308,8 +308,10 @@ class S3Writer:
         buffer = await self._room(commit)
         view = buffer.view(at_most)
         count = await body.fill(view)
+        # Whoever fills what it gets is fast, and gets more at once.
+        self._appetite = min(2 * self._appetite, len(buffer.data)) if count == len(view) else PAGE
         if digest is not None:
-            digest.update(view[:count])
+            await asyncio.to_thread(digest.update, view[:count])
         buffer.end += count
         # What may be verified before more of it comes needs no mark then.
         if buffer.is_full and not self._is_checked:
@@ -340,7 +342,7 @@ class S3Writer:
             buffer = self._buffer = self._buffer or self._new_buffer()
             if buffer.room > buffer.size:
                 return buffer
-            count = memory.take_some(min(_TAKE_AT_ONCE, len(buffer.data) - buffer.end))
+            count = memory.take_some(min(self._appetite, len(buffer.data) - buffer.end))
             if count:
                 buffer.room += count
                 buffer.held += count

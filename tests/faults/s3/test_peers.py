@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,39 @@ def test_slow_clients_whose_calls_stall_keep_no_others(real: S3Served) -> None:
         real.proxy.disarm()
         for connection in waiting:
             assert connection.answer("PATCH").status == 204
+
+
+def test_full_parts_that_stall_keep_no_others(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fill the memory, and only their share of it waits on for the store."""
+    part, count = 5 * MIB, 8
+    monkeypatch.setattr(raw, "WITHIN", 60.0)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    flags = ("--s3-memory", "40MiB", "--s3-part-size", "5MiB")
+    with s3_serving(s3_server, tmp_path, *flags, program="") as server:
+        server.start()
+        ids = [raw.create(server.port, 2 * part).rpartition("/")[2] for _ in range(count)]
+
+        def of_a_slow_one(call: Call) -> bool:
+            return call.operation == "UploadPart" and call.key in ids
+
+        stalls = Kind(name="stalls", how=How.STALL, when=When.AFTER, fits=of_a_slow_one)
+        server.proxy.arm(Fault(kind=stalls, lasting=True))
+        with ThreadPoolExecutor(count) as pool:
+            slow = [pool.submit(patch_status, server, each, bytes(part)) for each in ids]
+            eventually("all wait", lambda: len(server.proxy.struck) >= count, within=60)
+            send_whole(server, os.urandom(20 * MIB))
+            assert not all(each.done() for each in slow), "some wait as before"
+            server.proxy.disarm()
+            statuses = {each.result() for each in slow}
+        assert statuses <= {204, 500, 503}
+        assert len(server.place.objects()) == 1, "nobody else got on"
+
+
+def patch_status(server: S3Served, upload_id: str, data: bytes) -> int:
+    return raw.patch(server.port, f"/files/{upload_id}", 0, data).status
 
 
 def send_whole(server: S3Served, data: bytes) -> None:
