@@ -16,8 +16,24 @@ from tusd_py.engine.services import Fsync, Services
 from tusd_py.engine.telling import describe_finished, has_come_to
 from tusd_py.hooks.events import Synced, SyncLost
 from tusd_py.hooks.interface import NO_REQUEST, HookUnanswered, RequestInfo
-from tusd_py.protocol.errors import Rejected, StorageBusy, StorageFailed, StorageFull
-from tusd_py.protocol.upload import Phase, Reply, Tail, Upload, completed, failed, received, synced
+from tusd_py.protocol.errors import (
+    Rejected,
+    StorageBusy,
+    StorageFailed,
+    StorageFull,
+    StoredBytesLost,
+)
+from tusd_py.protocol.upload import (
+    Phase,
+    Reply,
+    Tail,
+    Upload,
+    completed,
+    disassembled,
+    failed,
+    received,
+    synced,
+)
 from tusd_py.storage.interface import SyncFailed, Writer
 
 logger = logging.getLogger("tusd_py")
@@ -95,6 +111,7 @@ async def finish(services: Services, upload: Upload, request: RequestInfo = NO_R
     Raises:
         Rejected: The application refused it; it failed for good.
         HookFailed: The application's function raised; the upload stays in `finishing`.
+        StorageFailed: It could not be finished now; a final upload may have to be assembled anew.
     """
     durable = services.fsync is not Fsync.NEVER
     if upload.path is None and not upload.placement:
@@ -103,7 +120,14 @@ async def finish(services: Services, upload: Upload, request: RequestInfo = NO_R
         async with services.storage.writer(upload) as writer:
             upload = await services.publish(writer.upload, durable=durable)
     # What on_finish takes away, a repeated finish cannot put into its place again.
-    path = upload.path or await services.storage.finish(upload, durable=durable)
+    try:
+        path = upload.path or await services.storage.finish(upload, durable=durable)
+    except StoredBytesLost as error:
+        if not upload.is_final:
+            raise
+        # Its parts have them still.
+        await services.publish(disassembled(upload), durable=durable)
+        raise StorageFailed from error
     placed = upload._replace(path=path)
     if asks(services, upload) and upload.path is None:
         placed = await services.publish(placed, durable=durable)

@@ -162,6 +162,13 @@ def synced(upload: Upload) -> Upload:
     return upload._replace(synced_offset=upload.upload_offset)
 
 
+def disassembled(final: Upload) -> Upload:
+    """After what was made of the parts was lost before the finish: it is made of them again."""
+    return final._replace(
+        upload_offset=0, synced_offset=0, phase=Phase.RECEIVING, tail=Tail.SEALED
+    )
+
+
 def completed(upload: Upload, path: str | None, reply: Reply | None) -> Upload:
     """After the finish succeeded."""
     return upload._replace(phase=Phase.COMPLETE, path=path, reply=reply)
