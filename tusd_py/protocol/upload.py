@@ -164,9 +164,7 @@ def synced(upload: Upload) -> Upload:
 
 def disassembled(final: Upload) -> Upload:
     """After what was made of the parts was lost before the finish: it is made of them again."""
-    return final._replace(
-        upload_offset=0, synced_offset=0, phase=Phase.RECEIVING, tail=Tail.SEALED
-    )
+    return final._replace(upload_offset=0, synced_offset=0, phase=Phase.RECEIVING, tail=Tail.SEALED)
 
 
 def completed(upload: Upload, path: str | None, reply: Reply | None) -> Upload:

@@ -118,7 +118,9 @@ class Session(AIOHTTPSession):  # type: ignore[misc]
         if not isinstance(request.body, Bytes) or not request.body.sha256:
             return await super().send(request)
         answer = await _in_thread(partial(self._send, request, request.body))
-        return AioAWSResponse(answer.url, answer.status_code, answer.headers, Answered(answer.content))
+        return AioAWSResponse(
+            answer.url, answer.status_code, answer.headers, Answered(answer.content)
+        )
 
     def _send(self, request: AWSPreparedRequest, body: Bytes) -> AWSResponse:
         """In a thread."""
@@ -160,4 +162,5 @@ class Answered:
         self._content = content
 
     async def read(self) -> bytes:
+        """All of it, as of an answer of aiohttp."""
         return self._content

@@ -20,9 +20,9 @@ from tests.faults.injected.errors import (
     SCENARIOS_WITH_ERRORS,
     ErrorReport,
     meet_each,
-    table,
 )
 from tests.faults.injected.evidence import Evidence, evidence
+from tests.faults.injected.fates import table
 from tests.faults.injected.kills import KillReport, kill_each
 from tests.faults.injected.power import record
 from tests.faults.injected.rebooting import MODES as PROMISING

@@ -6,14 +6,15 @@ The server lives on through all of it: the same one serves the next run, with ot
 import errno
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.faults.injected.calls import Call
+from tests.faults.injected.fates import Fate, Fates, points, seen, sender
 from tests.faults.injected.scenarios import Run, Scenario
-from tests.faults.injected.sender import Broken, Exchange, Sender
+from tests.faults.injected.sender import Broken, Exchange
 from tests.faults.injected.served import WatchedServer
 from tests.faults.injected.swept import check_swept
 from tests.faults.injected.watch import Fault
@@ -60,9 +61,6 @@ KINDS = (
     Kind(number=errno.EIO, counts=_any, statuses=frozenset({500})),
     Kind(number=errno.EMFILE, counts=_opens, statuses=frozenset({503})),
 )
-REFUSALS = 2
-"""How often a client is refused before a lasting error is over."""
-
 SCENARIOS_WITH_ERRORS = (
     "small",
     "small-steps",
@@ -79,36 +77,12 @@ SCENARIOS_WITH_ERRORS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fate:
-    """What came of an error.
-
-    Attributes:
-        call: What failed.
-        seen: What the client saw: statuses with their codes, or that all went well.
-        broken: What promise was not kept, empty if none.
-    """
-
-    at: int
-    kind: str
-    call: str
-    seen: str
-    broken: str = ""
-
-
 @dataclass(kw_only=True)
-class ErrorReport:
+class ErrorReport(Fates):
     """What a scenario came to with one kind of error."""
 
     scenario: str
     fsync: str
-    fates: list[Fate] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def losses(self) -> list[Fate]:
-        """Where a promise was not kept."""
-        return [fate for fate in self.fates if fate.broken]
 
 
 @dataclass
@@ -135,7 +109,7 @@ class Faulty:
     def meet(self, kind: Kind, at: int, *, lasting: bool) -> Fate | None:
         """Once through the scenario with an error: None if there were fewer calls."""
         watch = self.server.watch
-        client = self._client(kind, lasting=lasting)
+        client = sender(self.server, watch.disarm, may_fall=self._may_fall)
         fault = Fault(at=at, error=kind.number, lasting=lasting, counts=kind.counts)
         watch.arm(fault)
         broken = ""
@@ -151,27 +125,18 @@ class Faulty:
             at=at,
             kind=f"{kind.name}{' lasting' if lasting else ''}",
             call=watch.struck[0].told(self.server.upload_dir) if watch.struck else "an earlier one",
-            seen=_seen(client.exchanges),
+            seen=seen(client.exchanges),
             broken=broken,
         )
 
-    def _client(self, kind: Kind, *, lasting: bool) -> Sender:
-        server, refusals = self.server, itertools.count(1)
+    def _may_fall(self) -> bool:
+        failed = {call.name for call in self.server.watch.struck}
+        return self.fsync != "always" and bool(failed & _SYNC)
 
-        def refused() -> None:
-            if next(refusals) >= REFUSALS:
-                server.watch.disarm()
-
-        def lost() -> None:
-            if server.process is None or server.process.poll() is not None:
-                raise Broken("the server ended")
-            refused()
-
-        def may_fall() -> bool:
-            failed = {call.name for call in server.watch.struck}
-            return self.fsync != "always" and bool(failed & _SYNC)
-
-        return Sender(port=lambda: server.port, on_lost=lost, on_refused=refused, may_fall=may_fall)
+    def count(self, kind: Kind) -> int:
+        """Calls of a time through the scenario that could have an error, without one."""
+        self.meet(kind, 1 << 30, lasting=False)
+        return self.server.watch.count
 
     def close(self) -> None:
         """Ends the server."""
@@ -185,16 +150,6 @@ def _check_statuses(exchanges: Iterable[Exchange], kind: Kind) -> None:
         is_ours = told.code != "ERR_FINISH_FAILED"  # the application opens files, too
         if told.status >= 500 and told.status not in kind.statuses and is_ours:
             raise Broken(f"{kind.name} was told as {told.method} {told.status} {told.code}")
-
-
-def _seen(exchanges: Iterable[Exchange]) -> str:
-    kinds = {
-        f"{told.method} {told.status} {told.code}".strip() if told.status else
-        f"{told.method} dropped"
-        for told in exchanges
-        if (told.status >= 500 or told.status in (0, 409, 423))
-    }  # fmt: skip
-    return ", ".join(sorted(kinds)) or "nothing"
 
 
 def meet_each(scenario: Scenario, fsync: str, folder: Path, most: int | None = None) -> ErrorReport:
@@ -211,7 +166,7 @@ def meet_each(scenario: Scenario, fsync: str, folder: Path, most: int | None = N
     faulty = Faulty(scenario, fsync, folder)
     try:
         for kind, lasting in itertools.product(KINDS, (False, True)):
-            for at in _points(faulty, kind, most):
+            for at in points(most, partial(faulty.count, kind)):
                 fate = faulty.meet(kind, at, lasting=lasting)
                 if fate is None:
                     break
@@ -229,25 +184,3 @@ def meet_each(scenario: Scenario, fsync: str, folder: Path, most: int | None = N
         faulty.close()
     report.seconds = time.monotonic() - begun
     return report
-
-
-def _points(faulty: Faulty, kind: Kind, most: int | None) -> Iterable[int]:
-    if most is None:
-        return itertools.count(1)
-    faulty.meet(kind, 1 << 30, lasting=False)
-    calls = faulty.server.watch.count
-    return sorted({1 + round((calls - 1) * (index + 0.5) / most) for index in range(most)})
-
-
-def table(fates: Iterable[Fate]) -> list[str]:
-    """What failed, what the client saw of it, how often, and how often something was lost."""
-    rows: Counter[tuple[str, str, str]] = Counter()
-    lost: Counter[tuple[str, str, str]] = Counter()
-    for fate in fates:
-        row = (fate.kind, fate.call, fate.seen)
-        rows[row] += 1
-        lost[row] += bool(fate.broken)
-    return [
-        f"| {kind} | {call} | {seen} | {count} | {lost[kind, call, seen]} |"
-        for (kind, call, seen), count in sorted(rows.items())
-    ]

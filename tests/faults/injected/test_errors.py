@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.asgi import raw
-from tests.faults.injected.errors import meet_each, table
+from tests.faults.injected.errors import meet_each
+from tests.faults.injected.fates import table
 from tests.faults.injected.scenarios import SCENARIOS
 from tests.serving import Served, serving
 

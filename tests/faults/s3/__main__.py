@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from tests.faults.injected.fates import table
 from tests.faults.s3 import errors, kills
 from tests.faults.s3.proxy import Kind
 from tests.faults.s3.scenarios import SCENARIOS
@@ -67,7 +68,7 @@ def all_errors(names: list[str], folder: Path, options: argparse.Namespace) -> i
                     f"    {fate.kind} at call {fate.at}, {fate.call}: {fate.broken} ({fate.seen})"
                 )
     print("\n| injected | at | the client saw | times | lost |\n|---|---|---|---|---|")
-    print("\n".join(errors.table(fates)))
+    print("\n".join(table(fates)))
     print(f"\n{len(fates)} errors: {lost} losses\n")
     return lost
 

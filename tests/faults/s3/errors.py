@@ -5,20 +5,18 @@ The server lives on through all of it: the same one serves the next run, with ot
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tests.faults.injected.fates import Fate, Fates, points, seen, sender
 from tests.faults.injected.sender import Broken, Exchange, Sender
 from tests.faults.s3.proxy import Call, Fault, How, Kind, When
 from tests.faults.s3.scenarios import Run, Scenario
 from tests.faults.s3.served import S3Served, check_left, s3_serving
 from tests.storage.s3_servers import S3Server
-
-REFUSALS = 2
-"""How often a client is refused before a lasting error is over."""
 
 LOST = 410
 """What a client is told when bytes are not there any more, or the store says so."""
@@ -66,35 +64,11 @@ KINDS = (
 _ONCE_ONLY = {"late", "aborted"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fate:
-    """What came of an error.
-
-    Attributes:
-        call: What failed.
-        seen: What the client saw: statuses with their codes, or that all went well.
-        broken: What promise was not kept, empty if none.
-    """
-
-    at: int
-    kind: str
-    call: str
-    seen: str
-    broken: str = ""
-
-
 @dataclass(kw_only=True)
-class ErrorReport:
+class ErrorReport(Fates):
     """What a scenario came to."""
 
     scenario: str
-    fates: list[Fate] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def losses(self) -> list[Fate]:
-        """Where a promise was not kept."""
-        return [fate for fate in self.fates if fate.broken]
 
 
 @dataclass
@@ -107,13 +81,14 @@ class Faulty:
     def meet(self, kind: Kind, at: int, *, lasting: bool) -> Fate | None:
         """Once through the scenario with an error: None if there were fewer calls."""
         proxy = self.server.proxy
-        client = self._client(kind)
+        again = frozenset({LOST}) if kind.code == "NoSuchUpload" else frozenset[int]()
+        client = sender(self.server, proxy.disarm, asks_again=again)
         proxy.arm(Fault(kind=kind, at=at, lasting=lasting))
         broken = ""
         try:
             self._run(client, may_be_lost=kind.how is How.ABORT)
             proxy.disarm()
-            _check_statuses(client.exchanges)
+            _check_statuses(client.exchanges, is_busy=kind.status == 503)
             check_left(self.server)
         except (AssertionError, OSError) as error:
             broken = f"{type(error).__name__}: {error}"
@@ -125,7 +100,7 @@ class Faulty:
             at=at,
             kind=f"{kind.name}{', lasting' if lasting else ''}",
             call=proxy.struck[0].operation if proxy.struck else "an earlier one",
-            seen=_seen(client.exchanges),
+            seen=seen(client.exchanges),
             broken=broken,
         )
 
@@ -137,40 +112,17 @@ class Faulty:
             if not may_be_lost or not any(told.status == LOST for told in client.exchanges):
                 raise
 
-    def _client(self, kind: Kind) -> Sender:
-        server, refusals = self.server, itertools.count(1)
-
-        def refused() -> None:
-            if next(refusals) >= REFUSALS:
-                server.proxy.disarm()
-
-        def lost() -> None:
-            if server.process is None or server.process.poll() is not None:
-                raise Broken("the server ended")
-            refused()
-
-        return Sender(
-            port=lambda: server.port,
-            on_lost=lost,
-            on_refused=refused,
-            asks_again=frozenset({LOST}) if kind.code == "NoSuchUpload" else frozenset(),
-        )
+    def count(self, kind: Kind) -> int:
+        """Calls of a time through the scenario that could have an error, without one."""
+        self.meet(kind, 1 << 30, lasting=False)
+        return self.server.proxy.count
 
 
-def _check_statuses(exchanges: Iterable[Exchange]) -> None:
+def _check_statuses(exchanges: Iterable[Exchange], *, is_busy: bool) -> None:
+    expected = (503, "ERR_STORAGE_BUSY") if is_busy else (500, "ERR_STORAGE")
     for told in exchanges:
-        if told.status >= 500 and (told.status, told.code) != (500, "ERR_STORAGE"):
+        if told.status >= 500 and (told.status, told.code) != expected:
             raise Broken(f"it was told as {told.method} {told.status} {told.code}")
-
-
-def _seen(exchanges: Iterable[Exchange]) -> str:
-    kinds = {
-        f"{told.method} {told.status} {told.code}".strip() if told.status else
-        f"{told.method} dropped"
-        for told in exchanges
-        if (told.status >= 500 or told.status in (0, 409, LOST, 423))
-    }  # fmt: skip
-    return ", ".join(sorted(kinds)) or "nothing"
 
 
 def meet_each(
@@ -205,7 +157,7 @@ def meet_each(
         for kind, lasting in itertools.product(KINDS, (False, True)):
             if (kinds and kind.name not in kinds) or (lasting and kind.name in _ONCE_ONLY):
                 continue
-            for at in _points(faulty, kind, most):
+            for at in points(most, partial(faulty.count, kind)):
                 fate = faulty.meet(kind, at, lasting=lasting)
                 if fate is None:
                     break
@@ -214,25 +166,3 @@ def meet_each(
                     faulty = start()
     report.seconds = time.monotonic() - begun
     return report
-
-
-def _points(faulty: Faulty, kind: Kind, most: int | None) -> Iterable[int]:
-    if most is None:
-        return itertools.count(1)
-    faulty.meet(kind, 1 << 30, lasting=False)
-    calls = faulty.server.proxy.count
-    return sorted({1 + round((calls - 1) * (index + 0.5) / most) for index in range(most)})
-
-
-def table(fates: Iterable[Fate]) -> list[str]:
-    """What failed, what the client saw of it, how often, and how often something was lost."""
-    rows: Counter[tuple[str, str, str]] = Counter()
-    lost: Counter[tuple[str, str, str]] = Counter()
-    for fate in fates:
-        row = (fate.kind, fate.call, fate.seen)
-        rows[row] += 1
-        lost[row] += bool(fate.broken)
-    return [
-        f"| {kind} | {call} | {seen} | {count} | {lost[kind, call, seen]} |"
-        for (kind, call, seen), count in sorted(rows.items())
-    ]

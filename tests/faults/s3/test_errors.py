@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.s3.errors import KINDS, Faulty
+from tests.faults.s3.proxy import Call
 from tests.faults.s3.scenarios import SCENARIOS
 from tests.faults.s3.served import S3Served
 
@@ -52,3 +53,27 @@ def test_a_final_upload_is_assembled_anew(server: S3Served) -> None:
     fate = Faulty(SCENARIOS["concatenated"], server).meet(wanted, 10, lasting=False)
     assert fate is not None, "it came to that call"
     assert (fate.broken, fate.seen) == ("", "POST 500 ERR_STORAGE")
+
+
+def test_a_final_upload_that_was_assembled_is_so_anew(server: S3Served) -> None:
+    """Likewise, aborted between the last copy and the completion."""
+    copied: set[str] = set()
+
+    def completes_copies(call: Call) -> bool:
+        if call.operation == "UploadPartCopy":
+            copied.add(call.multipart)
+        return call.operation == "CompleteMultipartUpload" and call.multipart in copied
+
+    (wanted,) = (each for each in KINDS if each.name == "aborted")
+    wanted = replace(wanted, fits=completes_copies)
+    fate = Faulty(SCENARIOS["concatenated"], server).meet(wanted, 1, lasting=False)
+    assert fate is not None, "it came to that call"
+    assert (fate.broken, fate.seen) == ("", "POST 500 ERR_STORAGE")
+
+
+def test_a_store_that_asks_for_less_slows_the_client_down(server: S3Served) -> None:
+    (wanted,) = (each for each in KINDS if each.name == "503 SlowDown")
+    wanted = replace(wanted, fits=lambda call: call.operation == "UploadPart")
+    fate = Faulty(SCENARIOS["plain"], server).meet(wanted, 1, lasting=True)
+    assert fate is not None, "it came to that call"
+    assert (fate.broken, fate.seen) == ("", "PATCH 503 ERR_STORAGE_BUSY")
