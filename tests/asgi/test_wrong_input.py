@@ -353,7 +353,7 @@ WHERE = st.one_of(
     )
 )
 @settings(
-    max_examples=100,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

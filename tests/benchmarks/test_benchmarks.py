@@ -63,8 +63,15 @@ def test_every_server_of_the_trio_gets_its_numbers(bench: Bench, name: str) -> N
     assert len([line for line in lines if " x |" in line]) == len(TRIO) - 1, "ratios to ours"
 
 
+LONG = {"records", "s3-memory", "siege", "slow"}
+
+
 @pytest.mark.parametrize(
-    "name", sorted(SCENARIOS.keys() - {"big", "chunks", "four", "small", "s3"})
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in LONG))
+        for name in sorted(SCENARIOS.keys() - {"big", "chunks", "four", "small", "s3"})
+    ],
 )
 def test_our_server_can_be_measured(bench: Bench, name: str) -> None:
     """Each of these knows something of our server that can change: its schema, files, answers."""
@@ -90,6 +97,7 @@ def test_a_bucket_is_measured_beside_a_client_without_a_server(bench: Bench) -> 
         assert all(row.rounds[0][column.key] > 0 for column in table.case.columns), row
 
 
+@pytest.mark.long
 def test_an_object_of_other_bytes_is_an_error(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,8 @@ def test_tuspy_over_a_server_that_is_killed(s3_place: S3Place, tmp_path: Path, d
             retry_delay=0,
             metadata={"filename": "film.bin"},
         )
+        # A creation whose answer is lost leaves nothing to go on with.
+        uploader.set_url(uploader.create_url())
         ended, killed = threading.Event(), list[int]()
         killer = threading.Thread(target=kill_while_busy, args=(server, s3_place, ended, killed))
         killer.start()

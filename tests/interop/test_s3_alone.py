@@ -319,6 +319,8 @@ def test_tuspy_over_a_server_that_is_killed_and_loses_its_state(
         uploader = TusClient(server.url).uploader(
             file_stream=stream, chunk_size=9 * MIB, metadata={"filename": "film.bin"}
         )
+        # A creation whose answer is lost leaves nothing to go on with.
+        uploader.set_url(uploader.create_url())
         offsets = [0]
         while uploader.offset < len(data):
             struck = threading.Timer(0.15, server.kill)

@@ -12,6 +12,7 @@ from tusd_py.protocol.upload import (
     Upload,
     buried,
     completed,
+    disassembled,
     failed,
     received,
     synced,
@@ -120,3 +121,10 @@ def test_a_finished_file_never_expires(upload: Upload, may_expire: bool) -> None
 def test_time_runs_out_at_the_second_that_was_told() -> None:
     assert not UPLOAD.has_expired(NOW + 3599.9)
     assert UPLOAD.has_expired(NOW + 3600)
+
+
+def test_a_final_whose_bytes_were_lost_is_made_of_its_parts_again() -> None:
+    begun = FINAL._replace(upload_length=11, upload_offset=11, synced_offset=11, tail=Tail.OPEN)
+    again = disassembled(begun._replace(phase=Phase.FINISHING))
+    assert again == begun._replace(upload_offset=0, synced_offset=0, tail=Tail.SEALED)
+    assert (again.phase, again.parts) == (Phase.RECEIVING, FINAL.parts)

@@ -17,7 +17,7 @@ POOL = Pool("of the tests")
 @pytest.mark.disk
 def test_no_byte_is_lost_or_somebody_elses(tmp_path: Path) -> None:
     """Whatever clients do, and although the server is killed in between."""
-    settings = Settings(seed=7, seconds=12, kill_every=3.0, expire_after=3, share_of_large=0.0)
+    settings = Settings(seed=7, seconds=8, kill_every=2.0, expire_after=3, share_of_large=0.0)
     place = soak(tmp_path, settings)
     assert not place.failed, "\n".join(place.failed)
     # A busy machine may not come to all of it.

@@ -97,6 +97,7 @@ async def test_who_reads_slowly_is_served(
     """What came to his machine counts: of its own buffer the kernel tells too late."""
     async with serving(tmp_path, handler) as loopback:
         protocol = await asked(loopback)
+        protocol.timeout_keep_alive = 60  # or its end would end the watch as well
         # Before a file goes out the head does, for which it may have to wait as well.
         is_head = handler is file
         await until(
@@ -105,6 +106,8 @@ async def test_who_reads_slowly_is_served(
                 and (protocol._handed == protocol._count_written) is not is_head
             )
         )
+        assert protocol._handed is not None
+        assert taken_by(protocol) < protocol._handed()
         client = loopback.clients[0]
         came = 0
         for _ in range(3):
@@ -118,6 +121,16 @@ async def test_who_reads_slowly_is_served(
             came += len(await client._more())
         await until(lambda: protocol._handed is None)
         await until(lambda: not protocol.workshop._deadlines)
+        assert refused == []
+
+
+async def test_who_leaves_is_not_looked_for(tmp_path: Path, refused: list[str]) -> None:
+    async with serving(tmp_path, written) as loopback:
+        protocol = await asked(loopback)
+        await until(lambda: protocol._handed is not None)
+        loopback.clients[0].reset()
+        await until(lambda: not loopback.state.connections)
+        assert not protocol.workshop._deadlines
         assert refused == []
 
 

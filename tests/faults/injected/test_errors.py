@@ -23,7 +23,11 @@ ROOM = 3 * 1024 * KIB
 @pytest.mark.usefixtures("watching")
 @pytest.mark.parametrize(
     ("name", "fsync"),
-    [("small-steps", "complete"), ("templated", "always"), ("taken", "complete")],
+    [
+        ("small-steps", "complete"),
+        pytest.param("templated", "always", marks=pytest.mark.long),
+        ("taken", "complete"),
+    ],
 )
 def test_an_error_is_told_and_nothing_is_lost(tmp_path: Path, name: str, fsync: str) -> None:
     """507 or 500 with a sentence, HEAD never more than 423, and the service goes on."""

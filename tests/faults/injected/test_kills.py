@@ -23,7 +23,13 @@ SAMPLE = {
 }
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+MORE = ("checksummed", "terminated", "templated", "small-with-upload", "unfinished-final")
+"""Left out of a usual run."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in MORE)) for name in SAMPLE]
+)
 def test_nothing_is_lost_by_a_kill(tmp_path: Path, name: str) -> None:
     """Otherwise: a process dies, and with it bytes that a client will not send again."""
     report = kill_each(SCENARIOS[name], SAMPLE[name], tmp_path, most=2)

@@ -34,6 +34,7 @@ def test_the_very_first_upload_outlives_a_loss_of_power(tmp_path: Path) -> None:
     assert cut_each(recorded, tmp_path / "cut", most=12).losses == []
 
 
+@pytest.mark.long
 def test_the_power_goes_off_again_while_the_server_recovers(tmp_path: Path) -> None:
     """The new boot id must not be stored before that record was recovered."""
     recorded = record(SCENARIOS["small-steps"], "always", tmp_path / "run")
