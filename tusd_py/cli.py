@@ -410,7 +410,7 @@ def main() -> None:
 @_flag(
     "--max-requests-per-client",
     type=COUNT,
-    default="1000",
+    default="0",
     help="Per second and worker, and ten seconds' worth at once; HEAD is always answered. 0 for no "
     "limit.",
 )

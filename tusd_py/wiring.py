@@ -202,7 +202,7 @@ class UploadSettings:
     base_path: str = "/files/"
     max_size: int | None = None
     min_free_disk: int = 64 << 20
-    max_requests_per_client: int = 1_000
+    max_requests_per_client: int = 0
     max_metadata_size: int = 16 << 10
     max_open_uploads: int = 100_000
     max_open_uploads_per_client: int = 2_000

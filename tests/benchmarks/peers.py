@@ -120,7 +120,6 @@ def _own(*flags: str) -> Callable[[Path, int, Path], list[str]]:
         serve += ["--upload-dir", str(uploads), "--network-timeout", _PATIENT]
         # All clients have one address here.
         serve += ["--max-open-uploads-per-client", "0", "--max-connections-per-address", "0"]
-        serve += ["--max-requests-per-client", "0"]
         return [*serve, *flags]
 
     return command
