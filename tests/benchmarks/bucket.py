@@ -8,20 +8,23 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.benchmarks.aside import beside
 from tests.benchmarks.cases import CPU_PER_GB, PEAK, SPEED, WITHIN, Bench, Case, Column, Scale
-from tests.benchmarks.link import LoadFailed, block, pieces
-from tests.benchmarks.measuring import GB, GIB, MIB, peak
+from tests.benchmarks.link import OFFSET_STREAM, Link, LoadFailed, Target, block, create, pieces
+from tests.benchmarks.measuring import GB, GIB, KIB, MIB, peak
 from tests.benchmarks.meter import Figures
 from tests.benchmarks.peers import BOTO3, NODE_S3, OURS, NotHere, Peer
 from tests.benchmarks.servers import folder, running
 from tests.benchmarks.uploading import Stream, stream
+from tests.faults.s3.proxy import Call, Fault, How, Kind, S3Proxy
 from tests.storage.s3_servers import CEPH_PROGRAMS, S3Server, ceph, missing
 
 PART = 8 * MIB
@@ -33,6 +36,7 @@ _BUDGET = 256.0
 """MiB of `--s3-memory`, by default."""
 
 _LOOKED_AT = 16
+_SLOW = 100
 
 
 def bucket(scale: Scale) -> Iterator[Case]:
@@ -71,6 +75,76 @@ def bucket_memory(scale: Scale) -> Iterator[Case]:
         reference=OURS,
         rounds=1,
     )
+
+
+def bucket_stalled(scale: Scale) -> Iterator[Case]:
+    """Beside clients whose calls to the store get no answer."""
+    plan = Stream(size=scale.each_in_bucket, chunk=scale.each_in_bucket)
+    yield Case(
+        title=f"{plan.size // MIB:,} MiB to a bucket beside {_SLOW} clients with stalled calls",
+        servers=(OURS,),
+        measure=partial(_beside_stalled, plan),
+        columns=(
+            Column(key="speed", heading="alone, MB/s"),
+            Column(key="tails", heading="beside tails, of that", digits=2),
+            Column(key="parts", heading="as full parts stall, of that", digits=2),
+            Column(key="later", heading="after it, of that", digits=2),
+        ),
+        reference=OURS,
+    )
+
+
+def _beside_stalled(plan: Stream, peer: Peer, bench: Bench) -> Figures:
+    """Everything goes by a proxy, in this process: it costs both more than the store does."""
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(_store(4 * plan.size + _SLOW * PART))
+        proxy = stack.enter_context(S3Proxy(urlsplit(store.endpoint).port or 0))
+        stack.enter_context(_told({"TUSD_PY_S3_ENDPOINT": proxy.endpoint}))
+        uploads = stack.enter_context(folder(bench.disk))
+        server = stack.enter_context(running(peer, bench.home, uploads))
+
+        def speed() -> float:
+            return beside(WITHIN, stream, server.target, plan)["speed"]
+
+        figures = {"speed": speed()}
+        with _stalled(server.target, proxy, KIB):
+            figures["tails"] = speed() / figures["speed"]
+        with _stalled(server.target, proxy, PART):
+            figures |= {each: speed() / figures["speed"] for each in ("parts", "later")}
+        _check_objects(store, len(figures), plan.size)
+    return figures
+
+
+@contextlib.contextmanager
+def _stalled(target: Target, proxy: S3Proxy, size: int) -> Iterator[None]:
+    """Clients that have sent so much, whose first calls to the store wait."""
+    with contextlib.ExitStack() as stack:
+        links = [stack.enter_context(Link(target)) for _ in range(_SLOW)]
+        paths = [create(link, 2 * size) for link in links]
+        ids = tuple(path.rpartition("/")[2] for path in paths)
+
+        def is_of_one(call: Call) -> bool:
+            return any(each in call.key for each in ids)
+
+        proxy.arm(Fault(kind=Kind(name="stalls", how=How.STALL, fits=is_of_one), lasting=True))
+        stack.callback(proxy.disarm)
+        for link, path in zip(links, paths, strict=True):
+            link.socket.sendall(
+                link.head("PATCH", path, f"Upload-Offset: 0\r\n{OFFSET_STREAM}", size)
+            )
+            threading.Thread(target=_send, args=(link, size), daemon=True).start()
+        deadline = time.monotonic() + WITHIN
+        while proxy.held < min(_SLOW, int(_BUDGET * MIB / 2) // size):
+            if time.monotonic() > deadline:
+                raise LoadFailed(f"{proxy.held} calls are stalled of {_SLOW}")
+            time.sleep(0.05)
+        yield
+
+
+def _send(link: Link, size: int) -> None:
+    with contextlib.suppress(OSError):
+        for piece in pieces(0, size):
+            link.socket.sendall(piece)
 
 
 def _measure(plan: Stream, peer: Peer, bench: Bench) -> Figures:

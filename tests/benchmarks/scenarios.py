@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks.aside import beside
 from tests.benchmarks.asking import download, prepare
-from tests.benchmarks.bucket import bucket, bucket_memory
+from tests.benchmarks.bucket import bucket, bucket_memory, bucket_stalled
 from tests.benchmarks.cases import (
     CPU_PER_GB,
     PEAK,
@@ -338,4 +338,5 @@ SCENARIOS: dict[str, Callable[[Scale], Iterator[Case]]] = {
     "connections": connections,
     "s3": bucket,
     "s3-memory": bucket_memory,
+    "s3-stalled": bucket_stalled,
 }

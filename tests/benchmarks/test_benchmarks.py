@@ -63,7 +63,7 @@ def test_every_server_of_the_trio_gets_its_numbers(bench: Bench, name: str) -> N
     assert len([line for line in lines if " x |" in line]) == len(TRIO) - 1, "ratios to ours"
 
 
-LONG = {"records", "s3-memory", "siege", "slow"}
+LONG = {"records", "s3-memory", "s3-stalled", "siege", "slow"}
 
 
 @pytest.mark.parametrize(
