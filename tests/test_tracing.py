@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
@@ -16,12 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
-from tests.asgi.in_process import Running, id_of, running, sha1
+from tests.asgi.in_process import BASE, Running, id_of, running, sha1
 from tests.interop.plain_http import TUS, append, asked, create
 from tests.serving import eventually, serving
 from tusd_py.hooks.interface import Access, NewUpload
 from tusd_py.wire.server import ServerSettings
-from tusd_py.wiring import NotInstalled, Place, UploadSettings, serve
+from tusd_py.wiring import NotInstalled, Place, ServerApp, UploadSettings, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +151,22 @@ async def test_a_trace_goes_on(
     assert (f"{request.context.trace_id:032x}" == TRACE) == (trace_id is not None)
     found = None if request.parent is None else f"{request.parent.span_id:016x}"
     assert found == parent
+
+
+async def test_what_is_asked_beside_tus(server: Running, recorded: Recorded) -> None:
+    path = await server.whole(b"1")
+    recorded.take()
+    site = httpx.ASGITransport(ServerApp(server.tus, BASE, None))
+    async with httpx.AsyncClient(transport=site, base_url="http://testserver") as client:
+        for asked_for in (f"/api/uploads/{id_of(path)}", path + "/events"):
+            await client.get(asked_for)
+            request, _ = recorded.take()
+            assert request.attributes == {
+                "http.request.method": "GET",
+                "url.path": asked_for,
+                "tusd.upload_id": id_of(path),
+                "http.response.status_code": 200,
+            }
 
 
 async def test_an_application_that_is_traced_already(server: Running, recorded: Recorded) -> None:

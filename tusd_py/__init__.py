@@ -1,7 +1,7 @@
 """A tus 1.0 server for resumable uploads that never loses a byte it acknowledged."""
 
 from tusd_py.app import Settings, TusApp
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.auth.interface import InvalidKeys
 from tusd_py.auth.signed import SignedUrls
 from tusd_py.engine.services import Fsync, Timing

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tusd_py.asgi.events import Events
+from tusd_py.asgi.frame import Frame
 from tusd_py.asgi.mounting import (
     ASGIApp,
     Receive,
@@ -22,7 +24,8 @@ from tusd_py.asgi.mounting import (
     serve_lifespan,
     with_slashes,
 )
-from tusd_py.asgi.routes import HttpSettings, TusRoutes
+from tusd_py.asgi.routes import TusRoutes
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.body import Reason
 from tusd_py.engine.control import obey
 from tusd_py.engine.keeper import flush, keep, tell_progress
@@ -117,7 +120,9 @@ class TusApp:
         authorize: See `Hooks`, as all that follow.
 
     Attributes:
-        routes: What answers requests.
+        frame: What every request has.
+        routes: What answers those of tus.
+        events: What happens to uploads, for those who listen.
         watching: Those who listen to what happens to uploads.
         at_stop: Called at the end of `stop`, to let go of what the functions work with.
 
@@ -191,7 +196,9 @@ class TusApp:
         self._base_path = with_slashes(self._settings.base_path)
         self.watching = Watching(self.services)
         obey(self.services)
-        self.routes = TusRoutes(self.services, self._settings.http, self.watching)
+        self.events = Events(self.services, self.watching)
+        self.frame = Frame(self.services, self._settings.http)
+        self.routes = TusRoutes(self.services, self._settings.http, self.frame, self.events)
         self._opening: asyncio.Task[None] | None = None
         self._is_open = False
         self._probing: asyncio.Task[str] | None = None
@@ -325,7 +332,7 @@ class TusApp:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         begun = time.monotonic()
-        is_idle = await self.routes.idle(within)
+        is_idle = await self.frame.idle(within)
         self.watching.close()
         await self.services.jobs.close(max(0.1, within - (time.monotonic() - begun)))
         await flush(self.services, until=begun + within)

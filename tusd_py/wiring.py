@@ -19,7 +19,7 @@ import uvloop
 from tusd_py.app import Settings, TusApp
 from tusd_py.asgi.api import Api
 from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, READY_PATH, build_site
 from tusd_py.asgi.ui import FILES_PATH, build_ui, find_page
 from tusd_py.auth.credentials import Credentials
@@ -445,7 +445,7 @@ class ServerApp:
         has_page = ui and _has_room_for_page(self._endpoint)
         page = build_ui(find_page(), self._endpoint) if has_page else []
         self._site = build_site(metrics, shown_at, self._endpoint, tus.why_not_ready, page)
-        self._api = Api(tus.services, tus.routes, metrics, self._endpoint)
+        self._api = Api(tus.services, tus.frame, tus.events, metrics, self._endpoint)
         self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

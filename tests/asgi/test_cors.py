@@ -6,7 +6,7 @@ import pytest
 
 from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, Running, running
 from tusd_py.app import Settings
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.protocol.cors import CorsPolicy
 
 pytestmark = pytest.mark.anyio

@@ -275,7 +275,7 @@ async def test_who_is_let_in_no_more_hears_no_more(
 
 async def test_silence_has_a_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a proxy takes the stream for dead."""
-    monkeypatch.setattr(events, "_HEARTBEAT", 0.01)
+    monkeypatch.setattr(events, "HEARTBEAT", 0.01)
     async with running(tmp_path) as server:
         stream = Stream(server)
         await until(lambda: b"\n\n:\n\n:\n\n" in stream.asked.body)

@@ -16,12 +16,13 @@ from tests.asgi.test_at_once import HERE, NEW, at_once
 from tests.serving import serving
 from tusd_py.app import Settings
 from tusd_py.asgi.rates import Rates
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.engine.keeper import tick
 from tusd_py.engine.open_uploads import COUNT_EVERY
 from tusd_py.hooks.events import LimitReached, Observed
 from tusd_py.hooks.interface import Access, FinishedUpload, NewUpload
 from tusd_py.protocol.errors import NotAuthenticated, Rejected
+from tusd_py.wiring import ServerApp
 
 pytestmark = pytest.mark.anyio
 
@@ -242,6 +243,22 @@ class TestRequests:
         assert 400 <= statuses[0] < 429
         assert statuses[1:] == [429, 429]
         assert (await create(server, "198.51.100.2")).status_code == 201
+
+    async def test_so_does_what_is_asked_beside_tus(self, server: Running) -> None:
+        limits = refused(server)
+        site = httpx.ASGITransport(ServerApp(server.tus, BASE, None))
+        async with httpx.AsyncClient(transport=site, base_url="http://testserver") as client:
+            paths = ("/api/uploads", "/api/stats", "/api/uploads/none", BASE + "none/events")
+            for number, path in enumerate((*paths, "/events")):
+                headers = {"X-Forwarded-For": f"198.51.100.{number}"}
+                if path == "/events":  # it would not end
+                    await client.get("/api/uploads", headers=headers)
+                else:
+                    assert (await client.get(path, headers=headers)).status_code in (200, 404)
+                assert (await client.options("/api/stats", headers=headers)).status_code == 204
+                answer = await client.get(path, headers=headers)
+                assert (answer.status_code, answer.text[:21]) == (429, "ERR_TOO_MANY_REQUESTS")
+        assert limits == ["requests"] * 5
 
     async def test_a_principal_is_one_client_from_wherever(self, tmp_path: Path) -> None:
         """Whoever is let in pays for nobody who shares his address and is not."""

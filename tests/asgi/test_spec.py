@@ -22,7 +22,7 @@ from tests.asgi.in_process import (
 )
 from tests.serving import Served, eventually
 from tusd_py.app import Settings
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.engine.services import Timing
 from tusd_py.protocol.checksum import ALGORITHMS
 

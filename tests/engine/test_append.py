@@ -15,7 +15,7 @@ from tests.asgi import in_process
 from tests.asgi.in_process import BASE, Running, running, sha1, until
 from tusd_py.app import Settings
 from tusd_py.asgi import body as asgi_body
-from tusd_py.asgi.routes import HttpSettings
+from tusd_py.asgi.settings import HttpSettings
 from tusd_py.body import File, Reason
 from tusd_py.protocol.upload import Phase, Tail
 

@@ -6,24 +6,24 @@ The rules:
 - No lock is taken, and no upload is disturbed but one that is to be paused.
 """
 
-import json
 import urllib.parse
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from tusd_py.asgi.control import control
+from tusd_py.asgi.events import Events, audience_for
+from tusd_py.asgi.frame import NO_STORE, Frame
 from tusd_py.asgi.responding import Exchange
-from tusd_py.asgi.routes import TusRoutes
+from tusd_py.asgi.shown import Show, build_json
+from tusd_py.asgi.sse import stream
 from tusd_py.asgi.stats import Stats
-from tusd_py.body import EndedBy
-from tusd_py.engine.control import set_paused
 from tusd_py.engine.listing import THERE, State, find_all, find_one
 from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services
 from tusd_py.metrics import Metrics
 from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Query
-from tusd_py.protocol.errors import Header, InvalidQuestion, MethodNotAllowed, UploadNotFound
-from tusd_py.protocol.headers import parse_media_type
+from tusd_py.protocol.errors import InvalidQuestion, MethodNotAllowed, UploadNotFound
 from tusd_py.protocol.tus1 import Response
 
 Scope = MutableMapping[str, Any]
@@ -36,8 +36,6 @@ STATS_PATH = "/api/stats"
 EVENTS_PATH = "/events"
 
 _MOST = 500
-_LONGEST = 4096
-"""Bytes of a body."""
 
 
 class Api:
@@ -45,17 +43,19 @@ class Api:
 
     Args:
         services: What the engine works with.
-        routes: Those of the uploads, which know how requests are answered.
+        frame: What every request has.
+        events: What happens to uploads.
         metrics: What has happened here.
         base_path: The path that uploads lie under, with a slash at its end.
     """
 
     def __init__(
-        self, services: Services, routes: TusRoutes, metrics: Metrics, base_path: str
+        self, services: Services, frame: Frame, events: Events, metrics: Metrics, base_path: str
     ) -> None:
         self._services = services
-        self._routes = routes
-        self._stats = Stats(services, metrics, routes.watching)
+        self._frame = frame
+        self._events = events
+        self._stats = Stats(services, metrics, events.watching)
         self._base_path = base_path
 
     def has(self, path: str) -> bool:
@@ -67,75 +67,72 @@ class Api:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection: `http`."""
+        upload_id = _find_upload_id(scope["path"])
+        await self._frame.run(scope, receive, send, self._serve, upload_id, NO_STORE)
 
-        async def serve(exchange: Exchange) -> None:
-            await self._serve(scope, exchange)
-
-        await self._routes.answer_beside(scope, receive, send, serve)
-
-    async def _serve(self, scope: Scope, exchange: Exchange) -> None:
-        path = str(scope["path"])
-        upload_id = path.removeprefix(UPLOADS_PATH + "/")
+    async def _serve(self, exchange: Exchange) -> None:
+        path, method, upload_id = exchange.scope["path"], exchange.method, exchange.upload_id
         answer, allowed = self._list, "GET"
         if path == STATS_PATH:
             answer = self._tell_stats
         elif path == EVENTS_PATH:
             answer = self._tell_events
-        elif upload_id != path:
+        elif path != UPLOADS_PATH:
             answer, allowed = self._tell_one, "GET, PUT"
             if not abnf.UPLOAD_ID.fullmatch(upload_id):
                 raise UploadNotFound(upload_id)
-            exchange.upload_id = upload_id
-        if scope["method"] == "OPTIONS":
+        if method == "OPTIONS":
             allow = f"{allowed}, OPTIONS"
-            preflight = self._routes.preflight(exchange.headers, allow)
+            preflight = self._frame.preflight(exchange, allow)
             await exchange.respond(Response(204, (("Allow", allow), *preflight)))
-        elif scope["method"] == "PUT" and answer == self._tell_one:
-            await self._control(scope, exchange)
-        elif scope["method"] != "GET":
-            raise MethodNotAllowed(scope["method"], f"{allowed}, OPTIONS")
+        elif method == "PUT" and answer == self._tell_one:
+            await self._control(exchange)
+        elif method != "GET":
+            raise MethodNotAllowed(method, f"{allowed}, OPTIONS")
         else:
-            await answer(scope, exchange)
+            await answer(exchange)
 
-    async def _list(self, scope: Scope, exchange: Exchange) -> None:
-        asked = _Asked(scope)
+    async def _list(self, exchange: Exchange) -> None:
+        asked = _Asked(exchange.scope)
         states = asked.states()
         after, limit, parts = asked.place("after"), asked.number("limit", 50), asked.yes("parts")
-        grant = await self._routes.admit(scope, exchange.headers, "list")
+        grant = await self._frame.admit(exchange, "list")
         page = await find_all(
             self._services, grant, states, parts=parts, after=after, limit=min(limit, _MOST)
         )
-        show = self._routes.show_for(scope, exchange.headers, self._base_path)
+        show = self._show_for(exchange)
         uploads = [show(upload) for upload in page.uploads]
         following = None if page.next is None else f"{page.next[0]!r},{page.next[1]}"
-        await exchange.respond(_json({"uploads": uploads, "next": following}))
+        await exchange.respond(build_json({"uploads": uploads, "next": following}))
 
-    async def _tell_one(self, scope: Scope, exchange: Exchange) -> None:
+    async def _tell_one(self, exchange: Exchange) -> None:
         upload_id = exchange.upload_id
-        grant = await self._routes.admit(scope, exchange.headers, "query", upload_id)
+        grant = await self._frame.admit(exchange, "query", upload_id)
         command = Query(upload_id=upload_id, grant=grant)
         if self._services.recalls:
             await look_up(self._services, command)
         upload = await find_one(self._services, command)
-        show = self._routes.show_for(scope, exchange.headers, self._base_path)
-        await exchange.respond(_json(show(upload)))
+        await exchange.respond(build_json(self._show_for(exchange)(upload)))
 
-    async def _control(self, scope: Scope, exchange: Exchange) -> None:
-        upload_id = exchange.upload_id
-        grant = await self._routes.admit(scope, exchange.headers, "control", upload_id)
-        paused = _parse_wish(await _read(exchange))
-        if self._services.recalls:
-            await look_up(self._services, Query(upload_id=upload_id, grant=grant))
-        upload = await set_paused(self._services, upload_id, grant, paused=paused)
-        show = self._routes.show_for(scope, exchange.headers, self._base_path)
-        await exchange.respond(_json(show(upload)))
+    async def _control(self, exchange: Exchange) -> None:
+        await control(self._services, self._frame, exchange, self._base_path)
 
-    async def _tell_events(self, scope: Scope, exchange: Exchange) -> None:
-        await self._routes.stream(scope, exchange, self._base_path, None)
+    async def _tell_events(self, exchange: Exchange) -> None:
+        audience = audience_for(self._frame, exchange, self._base_path, None)
+        await stream(exchange, self._events, audience)
 
-    async def _tell_stats(self, scope: Scope, exchange: Exchange) -> None:
-        await self._routes.admit(scope, exchange.headers, "stats")
-        await exchange.respond(_json(await self._stats.collect()))
+    async def _tell_stats(self, exchange: Exchange) -> None:
+        await self._frame.admit(exchange, "stats")
+        await exchange.respond(build_json(await self._stats.collect()))
+
+    def _show_for(self, exchange: Exchange) -> Show:
+        return self._frame.callers.show_for(exchange.scope, exchange.headers, self._base_path)
+
+
+def _find_upload_id(path: str) -> str | None:
+    """What stands behind the path of uploads; None for all other paths."""
+    upload_id = path.removeprefix(UPLOADS_PATH + "/")
+    return None if upload_id == path else upload_id
 
 
 class _Asked:
@@ -181,36 +178,3 @@ class _Asked:
             return float(moment), upload_id
         except ValueError:
             raise InvalidQuestion(f"{name} is the `next` of the page before") from None
-
-
-async def _read(exchange: Exchange) -> bytes:
-    """The body of a request, which is small."""
-    if parse_media_type(exchange.headers.first("Content-Type")) != "application/json":
-        # Also so that no page of another origin can send it without asking first.
-        raise InvalidQuestion("send JSON, with 'Content-Type: application/json'")
-    whole = exchange.body.whole()
-    if whole is not None:
-        return whole
-    buffer, count = memoryview(bytearray(_LONGEST + 1)), 0
-    while came := await exchange.body.fill(buffer[count:]):
-        count += came
-    if count > _LONGEST or exchange.body.ended_by is not EndedBy.END:
-        raise InvalidQuestion(f"the body is longer than {_LONGEST} bytes, or did not come whole")
-    return bytes(buffer[:count])
-
-
-def _parse_wish(body: bytes) -> bool:
-    """Whether an upload shall be paused."""
-    try:
-        wish = json.loads(body)
-    except (ValueError, RecursionError):
-        wish = None
-    match wish:
-        case {"paused": bool(paused), **others} if not others:
-            return paused
-    raise InvalidQuestion('send {"paused": true} or {"paused": false}')
-
-
-def _json(content: dict[str, object]) -> Response:
-    headers: tuple[Header, ...] = (("Content-Type", "application/json"),)
-    return Response(200, headers, json.dumps(content).encode())

@@ -1,21 +1,25 @@
-"""What happens to uploads, as Server-Sent Events (HTML Standard, 9.2).
+"""What happens to uploads, for those who listen: the same, however it goes over the wire.
 
 The rules:
-- An event with an id is never missed by one who comes back with `Last-Event-ID`; progress has none,
-  and only its newest counts.
+- An event with an id is never missed by one who comes back with it; progress has none, and only its
+  newest counts.
 - One who cannot be told what was missed gets `ready`, and has to look anew.
 - Whoever listens is asked again now and then who they are: a stream may last for days.
-- A stream that has told of the end of its upload ends, and whoever comes back to it gets 204.
+- A stream that has told of the end of its upload ends, and for whoever comes back to it there is
+  nothing any more.
 """
 
-import asyncio
+import enum
 import json
 import re
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
+from tusd_py.asgi.frame import Frame
 from tusd_py.asgi.responding import Exchange
 from tusd_py.asgi.shown import Show
 from tusd_py.engine.listing import find_one, owners_for
@@ -25,13 +29,11 @@ from tusd_py.engine.watching import Listener, Told, Watching, topics_for
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.errors import ServerShutdown, TusError
 from tusd_py.protocol.grant import Grant
-from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import GONE, Phase, Upload
 
-_RETRY = 1000
-"""Milliseconds after which a client comes back."""
+HEARTBEAT = 15.0
+"""Seconds without an event."""
 
-_HEARTBEAT = 15.0
 _ASK_EVERY = 60.0
 
 _ID = re.compile(r"([0-9a-f]{1,8})-([0-9]{1,18})")
@@ -45,7 +47,7 @@ class Event(NamedTuple):
 
     Attributes:
         name: Such as `progress`.
-        id: For `Last-Event-ID`, None for what is not told again.
+        id: For whoever comes back, None for what is not told again.
         data: JSON.
     """
 
@@ -53,10 +55,96 @@ class Event(NamedTuple):
     id: str | None
     data: str
 
-    def frame(self) -> bytes:
-        """As it goes over the wire."""
-        number = "" if self.id is None else f"id: {self.id}\n"
-        return f"event: {self.name}\n{number}data: {self.data}\n\n".encode()
+
+class Ending(enum.Enum):
+    """Why nothing more comes."""
+
+    DONE = "nothing more happens to the upload"
+    SHUTDOWN = "the server ends; come back with the last event id"
+    REFUSED = "you are not let in any more"
+    LEFT_BEHIND = "events came faster than they were read; come back with the last event id"
+
+
+class Audience(NamedTuple):
+    """Who listens, and to what.
+
+    Attributes:
+        admit: Asked at the beginning, and again now and then.
+        show: How an upload is told.
+        upload_id: Of the upload to listen to, None for all that are there.
+        heard: Id of the last event that was heard before, if there was one.
+    """
+
+    admit: Admit
+    show: Show
+    upload_id: str | None
+    heard: str | None
+
+
+class Telling:
+    """What one who listens is told; `Events.listen` makes it.
+
+    Args:
+        events: Where it comes from.
+        listener: Who gets it.
+        audience: Who listens.
+
+    Attributes:
+        begun: The first events; None where none ever comes.
+        ending: Why nothing more comes, as long as the client is there.
+    """
+
+    def __init__(self, events: "Events", listener: Listener, audience: Audience) -> None:
+        self._events = events
+        self._listener = listener
+        self._audience = audience
+        self.begun: list[Event] | None = None
+        self._is_done = False
+        self._is_refused = False
+
+    def end(self) -> None:
+        """Nobody listens any more."""
+        self._listener.end()
+
+    @property
+    def ending(self) -> Ending:
+        """See there."""
+        if self._is_done:
+            return Ending.DONE
+        if self._is_refused:
+            return Ending.REFUSED
+        return Ending.SHUTDOWN if self._events.is_ending else Ending.LEFT_BEHIND
+
+    async def begin(self) -> None:
+        """Finds out what is to be told at first."""
+        audience, listener = self._audience, self._listener
+        is_over, self.begun = await self._events.begin(listener, audience)
+        if is_over:
+            self._is_done = True
+            listener.end()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """What is told, some at a time, and nothing at each heartbeat; until nothing more comes."""
+        events, asked_at = self.begun or [], time.monotonic()
+        async for told in self._told():
+            yield [*events, *[await self._events.event(each, self._audience.show) for each in told]]
+            events = []
+            if time.monotonic() - asked_at > _ASK_EVERY:
+                asked_at = time.monotonic()
+                if not await _is_let_in(self._audience.admit):
+                    self._is_refused = True
+                    return
+
+    async def _told(self) -> AsyncIterator[list[Told]]:
+        listener = self._listener
+        yield listener.take()
+        while not listener.is_over:
+            await listener.wait(HEARTBEAT)
+            told = listener.take()
+            self._is_done |= any(map(listener.ends_with, told))
+            yield told
+            if self._is_done:
+                return
 
 
 class Events:
@@ -65,103 +153,64 @@ class Events:
     Args:
         services: What the engine works with.
         watching: Those who listen.
+
+    Attributes:
+        watching: Likewise.
     """
 
     def __init__(self, services: Services, watching: Watching) -> None:
         self._services = services
-        self._watching = watching
+        self.watching = watching
         self._instance = ""
 
-    async def stream(
-        self, exchange: Exchange, admit: Admit, show: Show, upload_id: str | None
-    ) -> None:
-        """Answers a `GET` with a stream of events.
+    @property
+    def is_ending(self) -> bool:
+        """Whether the server is about to end."""
+        return self._services.is_ending
 
-        Args:
-            exchange: The request.
-            admit: Asked now, and again now and then.
-            show: How an upload is told.
-            upload_id: Of the upload to listen to, None for all that are there.
+    @asynccontextmanager
+    async def listen(self, audience: Audience) -> AsyncIterator[Telling]:
+        """Lets somebody listen for the length of an `async with`.
+
+        Raises:
+            TusError: They are not let in, there is no such upload, or the server ends.
         """
-        grant = await admit()
-        if self._services.is_ending:
+        grant = await audience.admit()
+        if self.is_ending:
             raise ServerShutdown
+        upload_id = audience.upload_id
         if upload_id is not None:
             query = Query(upload_id=upload_id, grant=grant)
             if self._services.recalls:
                 await look_up(self._services, query)
             await find_one(self._services, query)
-        listener = await self._watching.listen(topics_for(owners_for(grant), upload_id))
-        leaving = asyncio.get_running_loop().create_task(_until_gone(exchange, listener))
+        listener = await self.watching.listen(topics_for(owners_for(grant), upload_id))
         try:
-            begun = await self._begin(exchange, listener, show, upload_id)
-            if begun is None:
-                await exchange.respond(Response(204))
-                return
-            await self._send(exchange, begun, listener, admit, show)
+            telling = Telling(self, listener, audience)
+            await telling.begin()
+            yield telling
         finally:
-            self._watching.leave(listener)
-            leaving.cancel()
+            self.watching.leave(listener)
 
-    async def _begin(
-        self, exchange: Exchange, listener: Listener, show: Show, upload_id: str | None
-    ) -> list[Event] | None:
-        """The first events; None where none ever comes."""
+    async def begin(
+        self, listener: Listener, audience: Audience
+    ) -> tuple[bool, list[Event] | None]:
+        """Whether nothing more comes behind the first events, and these; None for none ever."""
+        upload_id = audience.upload_id
         upload = None if upload_id is None else await self._services.load(upload_id)
         is_over = upload is not None and _is_over(upload)
-        heard = await self._number(_last_heard(exchange))
-        missed = None if heard is None else await self._watching.missed(heard, listener)
+        heard = await self._number(audience.heard)
+        missed = None if heard is None else await self.watching.missed(heard, listener)
         if missed is None:
-            data: dict[str, object] = {} if upload is None else {"upload": show(upload)}
-            events = [Event("ready", await self._id(listener.since), json.dumps(data))]
-        else:
-            events = [await self._event(told, show) for told in missed]
-            if is_over and not events:
-                return None
-        if is_over:
-            listener.end()
-        return events
+            data: dict[str, object] = {}
+            if upload is not None:
+                data["upload"] = audience.show(upload)
+            return is_over, [Event("ready", await self._id(listener.since), json.dumps(data))]
+        events = [await self.event(told, audience.show) for told in missed]
+        return is_over, None if is_over and not events else events
 
-    async def _send(
-        self,
-        exchange: Exchange,
-        begun: list[Event],
-        listener: Listener,
-        admit: Admit,
-        show: Show,
-    ) -> None:
-        headers = [
-            (b"Content-Type", b"text/event-stream"),
-            (b"X-Accel-Buffering", b"no"),  # nginx hands each event on at once
-        ]
-        await exchange.send({"type": "http.response.start", "status": 200, "headers": headers})
-        frames = [f"retry: {_RETRY}\n\n".encode(), *(event.frame() for event in begun)]
-        asked_at = time.monotonic()
-        async for told in self._told(listener):
-            if frames or told:
-                frames += [(await self._event(each, show)).frame() for each in told]
-            else:
-                frames = [b":\n\n"]
-            body = b"".join(frames)
-            await exchange.send({"type": "http.response.body", "body": body, "more_body": True})
-            frames = []
-            if time.monotonic() - asked_at > _ASK_EVERY:
-                asked_at = time.monotonic()
-                if not await _is_let_in(admit):
-                    break
-        await exchange.send({"type": "http.response.body", "body": b"".join(frames)})
-
-    async def _told(self, listener: Listener) -> AsyncIterator[list[Told]]:
-        """What comes, some at a time, and nothing at each heartbeat; until nothing more does."""
-        yield listener.take()
-        while not listener.is_over:
-            await listener.wait(_HEARTBEAT)
-            told = listener.take()
-            yield told
-            if any(map(listener.ends_with, told)):
-                return
-
-    async def _event(self, told: Told, show: Show) -> Event:
+    async def event(self, told: Told, show: Show) -> Event:
+        """What has happened, as it is told."""
         if told.number is None:
             return Event(told.kind, None, told.text)
         upload = None if told.upload is None else show(told.upload)
@@ -182,6 +231,26 @@ class Events:
         return int(found[2])
 
 
+def audience_for(
+    frame: Frame, exchange: Exchange, base_path: str, upload_id: str | None
+) -> Audience:
+    """Whoever asks for events.
+
+    Args:
+        frame: What every request has.
+        exchange: The request.
+        base_path: The path, as in the URL, that uploads lie under, with a slash at its end.
+        upload_id: Of the upload to listen to, None for all that are there.
+    """
+    query = urllib.parse.parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
+    return Audience(
+        admit=partial(frame.admit, exchange, "watch", upload_id),
+        show=frame.callers.show_for(exchange.scope, exchange.headers, base_path),
+        upload_id=upload_id,
+        heard=exchange.headers.first("Last-Event-ID") or query.get("last_event_id", [None])[0],
+    )
+
+
 async def _is_let_in(admit: Admit) -> bool:
     try:
         await admit()
@@ -194,15 +263,3 @@ def _is_over(upload: Upload) -> bool:
     """Whether nothing more happens to it that a stream would tell of."""
     is_complete = upload.phase is Phase.COMPLETE and not upload.is_partial
     return is_complete or upload.phase is Phase.FAILED or upload.phase in GONE
-
-
-def _last_heard(exchange: Exchange) -> str | None:
-    query = urllib.parse.parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"))
-    return exchange.headers.first("Last-Event-ID") or query.get("last_event_id", [None])[0]
-
-
-async def _until_gone(exchange: Exchange, listener: Listener) -> None:
-    """Lets the stream end when the client has."""
-    while (await exchange.receive())["type"] != "http.disconnect":
-        continue
-    listener.end()

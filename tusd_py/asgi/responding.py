@@ -47,10 +47,12 @@ class Exchange:
         status: Of the answer, 0 before there is one.
         grant: What the request was let in with, None before that, or where nobody is asked.
         is_counted: Whether it was counted for whoever sent it.
+        method: Of the request; another one than it was sent with where a header says so.
+        scope: Of the request.
         headers: Of the request.
         body: Likewise.
         receive: For what else serves this request, such as a file response.
-        upload_id: For the log, where the URL does not have it.
+        upload_id: As the URL has it, or as it was created; empty if it is for no upload.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Exchange:
         request_id: str,
     ) -> None:
         self.scope = scope
+        self.method = str(scope["method"])
         self.request_id = request_id
         self.extra: tuple[Header, ...] = ()
         self.status = 0

@@ -1,8 +1,11 @@
 """An upload as pages and programs are told of it."""
 
+import json
 from collections.abc import Callable
 
 from tusd_py.engine.listing import state_of
+from tusd_py.protocol.errors import Header
+from tusd_py.protocol.tus1 import Response
 from tusd_py.protocol.upload import Phase, Upload
 
 Show = Callable[[Upload], dict[str, object]]
@@ -35,3 +38,9 @@ def build_upload(upload: Upload, url: str, now: float) -> dict[str, object]:
         "download": is_complete and upload.path is not None and not upload.has_expired(now),
         "principal": upload.principal,
     }
+
+
+def build_json(content: dict[str, object]) -> Response:
+    """The answer to a question."""
+    headers: tuple[Header, ...] = (("Content-Type", "application/json"),)
+    return Response(200, headers, json.dumps(content).encode())

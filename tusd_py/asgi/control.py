@@ -1,0 +1,62 @@
+"""What somebody wants of an upload: the body of a `PUT`, and what it is answered with."""
+
+import json
+
+from tusd_py.asgi.frame import Frame
+from tusd_py.asgi.responding import Exchange
+from tusd_py.asgi.shown import build_json
+from tusd_py.body import EndedBy
+from tusd_py.engine.control import set_paused
+from tusd_py.engine.rebuild import look_up
+from tusd_py.engine.services import Services
+from tusd_py.protocol.commands import Query
+from tusd_py.protocol.errors import InvalidQuestion
+from tusd_py.protocol.headers import parse_media_type
+
+LONGEST = 4096
+"""Bytes of a body."""
+
+
+async def control(services: Services, frame: Frame, exchange: Exchange, base_path: str) -> None:
+    """Does what somebody wants of the upload `exchange.upload_id`, and answers with it.
+
+    Raises:
+        InvalidQuestion: It cannot be read.
+        TusError: See `Frame.admit` and `set_paused`.
+    """
+    upload_id = exchange.upload_id
+    grant = await frame.admit(exchange, "control", upload_id)
+    paused = _parse_wish(await _read(exchange))
+    if services.recalls:
+        await look_up(services, Query(upload_id=upload_id, grant=grant))
+    upload = await set_paused(services, upload_id, grant, paused=paused)
+    show = frame.callers.show_for(exchange.scope, exchange.headers, base_path)
+    await exchange.respond(build_json(show(upload)))
+
+
+async def _read(exchange: Exchange) -> bytes:
+    """The body of a request, which is small."""
+    if parse_media_type(exchange.headers.first("Content-Type")) != "application/json":
+        # Also so that no page of another origin can send it without asking first.
+        raise InvalidQuestion("send JSON, with 'Content-Type: application/json'")
+    whole = exchange.body.whole()
+    if whole is not None:
+        return whole
+    buffer, count = memoryview(bytearray(LONGEST + 1)), 0
+    while came := await exchange.body.fill(buffer[count:]):
+        count += came
+    if count > LONGEST or exchange.body.ended_by is not EndedBy.END:
+        raise InvalidQuestion(f"the body is longer than {LONGEST} bytes, or did not come whole")
+    return bytes(buffer[:count])
+
+
+def _parse_wish(body: bytes) -> bool:
+    """Whether an upload shall be paused."""
+    try:
+        wish = json.loads(body)
+    except (ValueError, RecursionError):
+        wish = None
+    match wish:
+        case {"paused": bool(paused), **others} if not others:
+            return paused
+    raise InvalidQuestion('send {"paused": true} or {"paused": false}')
