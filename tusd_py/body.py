@@ -94,10 +94,11 @@ class Body(Protocol):
         ...
 
     async def fill(self, buffer: memoryview) -> int:
-        """Takes what is there, at least one byte unless the body has ended: how many bytes.
+        """Takes what is there: how many bytes.
 
         With an empty buffer it only waits until something is there, or nothing more comes: memory
-        need not be taken for a client that sends nothing. It may be cancelled while it waits.
+        need not be taken for a client that sends nothing. It may be cancelled while it waits. It
+        may be wrong once about a client that was fast until then: there is nothing, and 0 comes.
         """
         ...
 

@@ -19,6 +19,7 @@ from tests.wire.loopback import (
 )
 from tusd_py.body import EndedBy, Reason, Received
 from tusd_py.wire import body as wire_body
+from tusd_py.wire.bursts import MemoryBurst
 
 pytestmark = pytest.mark.anyio
 
@@ -167,8 +168,8 @@ async def test_fill_takes_what_is_there(tmp_path: Path, room: int) -> None:
     async def fill(exchange: Exchange) -> None:
         assert exchange.body is not None
         buffer = memoryview(bytearray(room))
-        while count := await exchange.body.fill(buffer):
-            got.extend(buffer[:count])
+        while exchange.body.ended_by is None:
+            got.extend(buffer[: await exchange.body.fill(buffer)])
         await exchange.answer(200, b"%d" % len(got))
 
     content = pattern(12 * MIB + 5)
@@ -214,6 +215,91 @@ async def test_fill_with_no_buffer_only_waits_and_tells_the_end(
             client.close()
         await until(lambda: len(ends) == 3)
         assert ends == [None, None, ended_by]
+
+
+@pytest.fixture
+def bursts(monkeypatch: pytest.MonkeyPatch) -> list[MemoryBurst]:
+    """Those of threads that fill memory; every client that has much in its socket is fast."""
+    made = list[MemoryBurst]()
+
+    def burst(into: memoryview, head: bytearray) -> MemoryBurst:
+        made.append(MemoryBurst(into, head))
+        return made[-1]
+
+    monkeypatch.setattr(wire_body, "MemoryBurst", burst)
+    monkeypatch.setattr(wire_body, "_FAST_WITHIN", 60.0)
+    return made
+
+
+@pytest.mark.parametrize("ended_by", [EndedBy.INTERRUPTED, EndedBy.DISCONNECT, EndedBy.END])
+async def test_fill_goes_on_by_threads_until_the_socket_is_dry(
+    tmp_path: Path, bursts: list[MemoryBurst], ended_by: EndedBy
+) -> None:
+    """What the loop read in between would be copied; a dry socket holds nobody's memory."""
+    zeros, got = list[int](), bytearray()
+    ends, dry = list[EndedBy | None](), asyncio.Event()
+
+    async def fill(exchange: Exchange) -> None:
+        body, buffer = exchange.body, memoryview(bytearray(512 * KIB))
+        assert body is not None
+        while body.ended_by is None:
+            before = len(bursts)
+            count = await body.fill(buffer)
+            got.extend(buffer[:count])
+            if not count:
+                zeros.append(len(got))
+            elif len(bursts) > before and count == len(buffer) and body.ended_by is None:
+                assert server.protocols[-1].flow.read_paused
+                assert await body.fill(buffer[:0]) == 0, "at once"
+            if len(got) >= 3 * MIB:
+                dry.set()
+        ends.append(body.ended_by)
+        await exchange.answer(200, b"end")
+
+    content = pattern(4 * MIB)
+    async with serving(tmp_path, fill) as server:
+        client = await server.patching(len(content), content[: 3 * MIB])
+        await asyncio.wait_for(dry.wait(), 30)
+        await until(lambda: not server.protocols[-1].flow.read_paused)
+        if ended_by is EndedBy.INTERRUPTED:
+            assert server.last.body is not None
+            server.last.body.interrupt(Reason.CONTENDED)
+        elif ended_by is EndedBy.END:
+            await client.send(content[3 * MIB :])
+        else:
+            client.close()
+        await until(lambda: bool(ends))
+    assert ends == [ended_by]
+    assert got == content[: None if ended_by is EndedBy.END else 3 * MIB]
+    assert len(bursts) > 3
+    assert len(zeros) < len(bursts) / 2, "one for each time that it ran dry, and one at the end"
+
+
+async def test_fill_of_a_fast_client_can_be_interrupted(
+    tmp_path: Path, bursts: list[MemoryBurst]
+) -> None:
+    """Though there is more in the socket, and nobody waits."""
+    counts, ends = list[int](), list[EndedBy | None]()
+
+    async def fill(exchange: Exchange) -> None:
+        body, buffer = exchange.body, memoryview(bytearray(256 * KIB))
+        assert body is not None
+        before = count = 0
+        while count < len(buffer) or len(bursts) == before:
+            before, count = len(bursts), await body.fill(buffer)
+        body.interrupt(Reason.CONTENDED)
+        counts.append(await body.fill(buffer))
+        ends.append(body.ended_by)
+        await exchange.answer(200, b"end", Connection="close")
+
+    async with serving(tmp_path, fill) as server:
+        client = await server.client()
+        sending = asyncio.create_task(client.send(patch(40 * MIB) + pattern(40 * MIB)))
+        await until(lambda: bool(ends))
+        sending.cancel()
+        await asyncio.wait([sending])
+        client.close()
+    assert (counts, ends) == ([0], [EndedBy.INTERRUPTED])
 
 
 async def test_fill_measures_a_client_only_while_it_waits(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ class SocketBody:
         "_error",
         "_file",
         "_first",
+        "_flows",
         "_idle_timeout",
         "_is_last_call",
         "_is_open",
@@ -144,7 +145,7 @@ class SocketBody:
         self._is_open = False
         self._digest: Digest | None = None
         self._offset = self._count = self._room = 0
-        self._is_last_call = False
+        self._is_last_call = self._flows = False
         self.interrupted_by: Reason | None = None
         self.is_begun = False
 
@@ -213,15 +214,15 @@ class SocketBody:
         """See `Body.fill`."""
         self._begin()
         self._come_back()
+        flows = self._flows and self.interrupted_by is None
+        if flows and not buffer:
+            return 0
         self._workshop.add(self)
         try:
-            await self._until(1)
-            if len(buffer) - len(self._pending) >= _WORTH_A_BURST and self._is_fast():
-                self._burst = burst = MemoryBurst(buffer, self._head(len(buffer)))
-                await self._run(burst, len(buffer))
-                if burst.error is not None:
-                    raise burst.error
-                return burst.written
+            if not flows:
+                await self._until(1)
+            if flows or (len(buffer) - len(self._pending) >= _WORTH_A_BURST and self._is_fast()):
+                return await self._fill_by_thread(buffer)
         finally:
             self._workshop.discard(self)
             self._away_since = self._workshop.loop.time()
@@ -230,6 +231,18 @@ class SocketBody:
         del self._pending[:count]
         self._source.resume()
         return count
+
+    async def _fill_by_thread(self, buffer: memoryview) -> int:
+        """What the socket has: nothing, if it has run dry since the last time."""
+        self._burst = burst = MemoryBurst(buffer, self._head(len(buffer)))
+        await self._run(burst, len(buffer))
+        if burst.error is not None:
+            raise burst.error
+        # There is more, most likely. The loop would copy it, and the next thread need not.
+        self._flows = burst.written == len(buffer) and self._ended is None
+        if self._flows:
+            self._source.pause()
+        return burst.written
 
     @property
     def ended_by(self) -> EndedBy | None:
