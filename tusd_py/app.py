@@ -24,7 +24,7 @@ from tusd_py.asgi.mounting import (
     serve_lifespan,
     with_slashes,
 )
-from tusd_py.asgi.routes import TusRoutes
+from tusd_py.asgi.routes import TusRoutes, find_watched
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.body import Reason
 from tusd_py.engine.control import obey
@@ -225,14 +225,17 @@ class TusApp:
         self.add_observer(traces.observe)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one ASGI connection: `http` or `lifespan`."""
+        """Serves one ASGI connection: `http`, `websocket` or `lifespan`."""
         if scope["type"] == "lifespan":
             await serve_lifespan(self.lifespan, no_lifespan, scope, receive, send)
         elif scope["type"] == "http":
             whole, base_path = _located(scope, self._base_path)
             await self.answer(whole, receive, send, base_path)
+        elif scope["type"] == "websocket":
+            whole, base_path = _located(scope, self._base_path)
+            await self.answer_socket(whole, receive, send, base_path)
         else:
-            raise ValueError(f"tusd-py serves http, not {scope['type']!r}")
+            raise ValueError(f"tusd-py serves http and websocket, not {scope['type']!r}")
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         """Serves a request.
@@ -246,6 +249,18 @@ class TusApp:
         if not self._is_open:
             await self.ready()
         await self.routes.answer(scope, receive, send, base_path)
+
+    async def answer_socket(
+        self, scope: Scope, receive: Receive, send: Send, base_path: str
+    ) -> None:
+        """Serves a WebSocket, at the events of an upload; arguments as for `answer`."""
+        if not self._settings.http.websockets:
+            await receive()
+            await send({"type": "websocket.close"})
+            return
+        if not self._is_open:
+            await self.ready()
+        await self.routes.answer_socket(scope, receive, send, base_path)
 
     def answer_at_once(
         self, scope: Scope, data: bytes, base_path: str | None = None
@@ -431,10 +446,15 @@ class TusApp:
         prefix = with_slashes(path).rstrip("/")
         routes = getattr(getattr(app, "router", None), "routes", None)
         if isinstance(routes, list):
-            routes.insert(0, TusRoute(prefix, self))
+            routes.insert(0, TusRoute(prefix, self, self._has_sockets))
             mounted: ASGIApp = app
             return mounted
-        return beside(self, self.lifespan, app, prefix)
+        return beside(self, self.lifespan, app, prefix, self._has_sockets)
+
+    def _has_sockets(self, below: str) -> bool:
+        """Whether WebSockets at a path below where this is mounted are for here."""
+        is_ours = find_watched(below, self._base_path) is not None
+        return is_ours and self._settings.http.websockets
 
     async def ready(self) -> None:
         """Waits until everything is open, which it opens by itself where nobody else does."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from tusd_py.app import Settings, TusApp
-from tusd_py.asgi.api import Api
+from tusd_py.asgi.api import EVENTS_PATH, Api
 from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, READY_PATH, build_site
@@ -246,6 +246,7 @@ class UploadSettings:
                 max_requests=self.max_requests_per_client or None,
                 network_timeout=self.network_timeout,
                 slowest_speed=self.slowest_speed,
+                websockets=True,
             ),
             timing=Timing(acquire_lock=self.acquire_lock_timeout),
             min_free_disk=self.min_free_disk,
@@ -445,12 +446,16 @@ class ServerApp:
         has_page = ui and _has_room_for_page(self._endpoint)
         page = build_ui(find_page(), self._endpoint) if has_page else []
         self._site = build_site(metrics, shown_at, self._endpoint, tus.why_not_ready, page)
-        self._api = Api(tus.services, tus.frame, tus.events, metrics, self._endpoint)
+        self._api = Api(
+            tus.services, tus.frame, tus.events, tus.routes.sockets, metrics, self._endpoint
+        )
         self._both = beside(tus, tus.lifespan, self._site, self._endpoint.rstrip("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await self._answer_socket(scope, receive, send)
+        elif scope["type"] != "http":
             await self._both(scope, receive, send)
         elif scope["path"] in self._pages:
             await self._site(scope, receive, send)
@@ -462,6 +467,13 @@ class ServerApp:
             await self._tus.answer(scope, receive, send, self._endpoint)
         else:
             await self._both(scope, receive, send)
+
+    async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == EVENTS_PATH and self._api.has(EVENTS_PATH):
+            await self._tus.ready()
+            await self._api.answer_socket(scope, receive, send)
+        else:
+            await self._tus.answer_socket(scope, receive, send, self._endpoint)
 
     def limited(self, server: ServerSettings, uploads: UploadSettings) -> ServerSettings:
         """The settings of a server of this, which tells of what its connections are refused."""

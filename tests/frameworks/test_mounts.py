@@ -86,12 +86,12 @@ async def test_websockets_below_the_path_stay_with_the_application(tmp_path: Pat
     assert reached == ["/files/live"]
 
 
-async def test_a_websocket_to_the_uploads_is_an_error(tmp_path: Path) -> None:
+async def test_what_nobody_speaks_is_an_error(tmp_path: Path) -> None:
     async def nothing(*_: Any) -> Any:
         raise AssertionError
 
-    with pytest.raises(ValueError, match="websocket"):
-        await TusApp(DiskStorage(tmp_path))({"type": "websocket"}, nothing, nothing)
+    with pytest.raises(ValueError, match="not 'telepathy'"):
+        await TusApp(DiskStorage(tmp_path))({"type": "telepathy"}, nothing, nothing)
 
 
 @pytest.mark.parametrize("mounts", [in_fastapi, in_litestar])

@@ -1,11 +1,14 @@
 """Behind nginx as `tusd_py/docs/nginx.conf` has it: servers that are restarted in turn."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.asgi import raw
 from tests.interop import plain_http
@@ -122,6 +125,23 @@ def test_urls_are_those_that_the_client_sees(servers: tuple[Served, Served], end
     headers = {**plain_http.TUS, "Upload-Length": "5", "Host": "uploads.example.com:8443"}
     created = plain_http.asked("POST", endpoint, headers)
     assert created.headers["Location"].startswith("http://uploads.example.com:8443/files/")
+
+
+def test_events_come_through(servers: tuple[Served, Served], endpoint: str) -> None:
+    """As a stream, and by a WebSocket, which takes commands as well."""
+    url = plain_http.create(endpoint, 5)
+    at = urlsplit(url)
+    with (
+        httpx.stream("GET", url + "/events", timeout=30) as stream,
+        connect(f"ws://{at.netloc}{at.path}/events", proxy=None, open_timeout=30) as socket,
+    ):
+        lines = stream.iter_lines()
+        assert "event: ready" in (next(lines) for _ in range(5))
+        assert json.loads(socket.recv(30))["event"] == "ready"
+        socket.send('{"command": "terminate"}')
+        told = {json.loads(socket.recv(30))["event"] for _ in range(2)}
+        assert told == {"terminated", "done"}
+        assert "event: terminated" in lines
 
 
 def test_a_refusal_comes_through(servers: tuple[Served, Served], endpoint: str) -> None:

@@ -17,6 +17,7 @@ from tusd_py.asgi.responding import Exchange
 from tusd_py.asgi.shown import Show, build_json
 from tusd_py.asgi.sse import stream
 from tusd_py.asgi.stats import Stats
+from tusd_py.asgi.websocket import Sockets
 from tusd_py.engine.listing import THERE, State, find_all, find_one
 from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services
@@ -45,16 +46,24 @@ class Api:
         services: What the engine works with.
         frame: What every request has.
         events: What happens to uploads.
+        sockets: What answers WebSockets.
         metrics: What has happened here.
         base_path: The path that uploads lie under, with a slash at its end.
     """
 
     def __init__(
-        self, services: Services, frame: Frame, events: Events, metrics: Metrics, base_path: str
+        self,
+        services: Services,
+        frame: Frame,
+        events: Events,
+        sockets: Sockets,
+        metrics: Metrics,
+        base_path: str,
     ) -> None:
         self._services = services
         self._frame = frame
         self._events = events
+        self._sockets = sockets
         self._stats = Stats(services, metrics, events.watching)
         self._base_path = base_path
 
@@ -69,6 +78,10 @@ class Api:
         """Serves one ASGI connection: `http`."""
         upload_id = _find_upload_id(scope["path"])
         await self._frame.run(scope, receive, send, self._serve, upload_id, NO_STORE)
+
+    async def answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one ASGI connection: `websocket`, at `EVENTS_PATH`."""
+        await self._sockets.answer(scope, receive, send, self._base_path, None)
 
     async def _serve(self, exchange: Exchange) -> None:
         path, method, upload_id = exchange.scope["path"], exchange.method, exchange.upload_id

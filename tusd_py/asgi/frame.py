@@ -132,7 +132,7 @@ class Frame:
         return exchange
 
     async def _run(self, exchange: Exchange, serve: Serve) -> None:
-        begun, code = time.monotonic(), ""
+        begun = time.monotonic()
         try:
             try:
                 await serve(exchange)
@@ -141,17 +141,17 @@ class Frame:
                 self.count(exchange)
                 raise
         except TusError as error:
-            code = error.code
+            exchange.error = error
             if error.limit:
                 self._services.observe(LimitReached(limit=error.limit))
             await exchange.refuse(error, is_head=exchange.method == "HEAD")
         except Exception:  # the root of a request
             logger.exception("request %s failed", exchange.request_id)
             is_head = exchange.method == "HEAD"
-            failure: TusError = UploadLocked(exchange.upload_id) if is_head else InternalError()
-            code = failure.code
-            await exchange.refuse(failure, is_head=is_head)
+            exchange.error = UploadLocked(exchange.upload_id) if is_head else InternalError()
+            await exchange.refuse(exchange.error, is_head=is_head)
         path, method, status = exchange.scope["path"], exchange.method, exchange.status
+        code = "" if exchange.error is None else exchange.error.code
         self.note(path, method, status, code, begun, exchange.request_id, exchange.upload_id)
 
     def note(

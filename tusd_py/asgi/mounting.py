@@ -29,15 +29,19 @@ class TusRoute(BaseRoute):
     Args:
         prefix: Such as `/files`; empty for everything.
         app: Gets `root_path` with the prefix at its end.
+        has_sockets: Whether it gets a WebSocket too, by what its path has behind the prefix.
     """
 
-    def __init__(self, prefix: str, app: ASGIApp) -> None:
+    def __init__(
+        self, prefix: str, app: ASGIApp, has_sockets: Callable[[str], bool] = lambda path: False
+    ) -> None:
         self.path = prefix
         self._app = app
+        self._has_sockets = has_sockets
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether a request is for here, whatever its method."""
-        changed = _changed_below(scope, self.path)
+        changed = _changed_below(scope, self.path, self._has_sockets)
         if changed is None:
             return Match.NONE, {}
         return Match.FULL, {**changed, "endpoint": self._app}
@@ -51,7 +55,13 @@ class TusRoute(BaseRoute):
         await self._app(scope, receive, send)
 
 
-def beside(ours: ASGIApp, lifespan: Lifespan, other: ASGIApp, prefix: str) -> ASGIApp:
+def beside(
+    ours: ASGIApp,
+    lifespan: Lifespan,
+    other: ASGIApp,
+    prefix: str,
+    has_sockets: Callable[[str], bool] = lambda path: False,
+) -> ASGIApp:
     """Two applications behind one door.
 
     Args:
@@ -59,13 +69,14 @@ def beside(ours: ASGIApp, lifespan: Lifespan, other: ASGIApp, prefix: str) -> AS
         lifespan: Of ours; runs around the other's, if that has one.
         other: Gets everything else.
         prefix: A path without a slash at its end; empty for everything.
+        has_sockets: See `TusRoute`.
     """
 
     async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await serve_lifespan(lifespan, other, scope, receive, send)
             return
-        changed = _changed_below(scope, prefix)
+        changed = _changed_below(scope, prefix, has_sockets)
         if changed is None:
             await other(scope, receive, send)
         else:
@@ -74,17 +85,21 @@ def beside(ours: ASGIApp, lifespan: Lifespan, other: ASGIApp, prefix: str) -> AS
     return dispatch
 
 
-def _changed_below(scope: Scope, prefix: str) -> dict[str, str] | None:
+def _changed_below(
+    scope: Scope, prefix: str, has_sockets: Callable[[str], bool]
+) -> dict[str, str] | None:
     """`root_path` and `path` for the application at `prefix`, None if a request is not for it.
 
     Servers disagree on whether `path` still has what `root_path` names; behind this it has.
     """
-    if scope["type"] != "http":
+    if scope["type"] not in ("http", "websocket"):
         return None
     root, path = str(scope.get("root_path", "")).rstrip("/"), str(scope["path"])
     if path == root or path.startswith(root + "/"):
         path = path[len(root) :]
     if path != prefix and not path.startswith(prefix + "/"):
+        return None
+    if scope["type"] == "websocket" and not has_sockets(path[len(prefix) :]):
         return None
     return {"root_path": root + prefix, "path": root + path}
 

@@ -45,6 +45,7 @@ class Exchange:
     Attributes:
         extra: Headers that go on any answer.
         status: Of the answer, 0 before there is one.
+        error: Why it was refused, None if it was not.
         grant: What the request was let in with, None before that, or where nobody is asked.
         is_counted: Whether it was counted for whoever sent it.
         method: Of the request; another one than it was sent with where a header says so.
@@ -70,6 +71,7 @@ class Exchange:
         self.extra: tuple[Header, ...] = ()
         self.status = 0
         self.upload_id = ""
+        self.error: TusError | None = None
         self.grant: Grant | None = None
         self.is_counted = False
         self.receive = receive

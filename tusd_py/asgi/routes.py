@@ -14,6 +14,7 @@ from tusd_py.asgi.request_log import find_request_id
 from tusd_py.asgi.responding import Exchange, raw
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.asgi.sse import stream
+from tusd_py.asgi.websocket import Sockets
 from tusd_py.engine.append import Confirm, append
 from tusd_py.engine.create import create, create_at_once
 from tusd_py.engine.query import download, query
@@ -53,6 +54,9 @@ class TusRoutes:
         settings: How requests are read and answered.
         frame: What every request has.
         events: What happens to uploads.
+
+    Attributes:
+        sockets: What answers WebSockets.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class TusRoutes:
         self._settings = settings
         self._frame = frame
         self._events = events
+        self.sockets = Sockets(services, settings, frame, events, self._serve)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, base_path: str) -> None:
         """Serves one request.
@@ -80,6 +85,21 @@ class TusRoutes:
             serve, extra, upload_id = self._serve, (), _find_upload_id(path, base_path)
         work = partial(serve, base_path=base_path)
         await self._frame.run(scope, receive, send, work, upload_id, extra)
+
+    async def answer_socket(
+        self, scope: Scope, receive: Receive, send: Send, base_path: str
+    ) -> None:
+        """Serves one WebSocket, at the events of an upload.
+
+        Args:
+            scope: Of an ASGI `websocket` connection.
+            receive: Likewise.
+            send: Likewise.
+            base_path: As for `answer`.
+        """
+        # What lies elsewhere is no upload, and told so.
+        upload_id = find_watched(scope["path"], base_path) or "/"
+        await self.sockets.answer(scope, receive, send, base_path, upload_id)
 
     async def _tell_events(self, exchange: Exchange, base_path: str) -> None:
         upload_id = exchange.upload_id

@@ -63,6 +63,7 @@ class HeadReader(Patient):
     _is_refused = False
     _is_coding_unknown = False
     _is_head_known = False
+    _is_handshake = False
     _framing = b""
     _has_progressed = False
     _without_progress = 0
@@ -100,11 +101,7 @@ class HeadReader(Patient):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was let go."""
         self._clear_deadline()
-        if self._address:
-            addresses = self.workshop.addresses
-            addresses[self._address] -= 1
-            if not addresses[self._address]:
-                del addresses[self._address]
+        leave(self.workshop.addresses, self._address)
         super().connection_lost(exc)
 
     def _set_deadline(self) -> None:
@@ -128,9 +125,12 @@ class HeadReader(Patient):
             try:
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
-                # Nothing but HTTP/1.1 is spoken here; what follows is the next request.
                 self._has_progressed = True
                 rest = memoryview(rest)[upgrade.args[0] :]
+                if self._is_handshake:
+                    self._hand_over(bool(rest))
+                    return
+                # Nothing else is spoken here; what follows is the next request.
                 if self._framing:
                     self._parse_body()
                 continue
@@ -145,6 +145,14 @@ class HeadReader(Patient):
                 self._refuse()
         if self._is_in_head and not self._is_timed:
             self._set_deadline()
+
+    def _hand_over(self, is_early: bool) -> None:
+        """Makes the connection a WebSocket.
+
+        Args:
+            is_early: Whether the client has sent more than its handshake.
+        """
+        raise NotImplementedError
 
     def _parse_body(self) -> None:
         """Lets a parser read the body that the last one would have taken for the next request."""
@@ -306,3 +314,11 @@ class HeadReader(Patient):
         self._dropped += size
         if self._dropped > _MOST_DROPPED:
             self.transport.close()
+
+
+def leave(addresses: dict[str, int], address: str) -> None:
+    """Counts one connection less of an address; none for an empty one."""
+    if address:
+        addresses[address] -= 1
+        if not addresses[address]:
+            del addresses[address]

@@ -5,6 +5,7 @@ The rules:
 - While a body has taken the connection over, its bytes do not pass the parser; a fresh parser
   begins behind the last of them, and never before it: that would be request smuggling.
 - A client that ends its side behind a whole request still gets the answer.
+- A connection that asks for a WebSocket is handed over (`wire.websocket`).
 - A connection that asks for nothing is closed after a while. One timer looks at that, and is not
   set anew for each request.
 - An application may answer a request whose small body is there at once, as long as nothing is to be
@@ -27,8 +28,9 @@ from uvicorn.server import ServerState
 
 from tusd_py.wire.body import WHOLE, SocketBody
 from tusd_py.wire.cycle import Cycle
-from tusd_py.wire.head import HeadReader
+from tusd_py.wire.head import HeadReader, leave
 from tusd_py.wire.sendfile import EXTENSIONS
+from tusd_py.wire.websocket import build_handshake, is_handshake
 from tusd_py.wire.workshop import Workshop
 
 _WHOLE_WITHIN = 0.01
@@ -36,6 +38,7 @@ _WHOLE_WITHIN = 0.01
 
 _INTERIM: dict[str, Any] = {"http.response.informational": {}}
 _FAILED = 500, [(b"Content-Type", b"text/plain; charset=utf-8")], b"Internal Server Error"
+_EARLY_SAYS = b"ERR_INVALID_REQUEST: wait for the answer to the handshake, and then send\n"
 _SENDFILE: dict[str, Any] = {name: {} for name in EXTENSIONS}
 
 _WORKSHOPS: "weakref.WeakKeyDictionary[ServerState, Workshop]" = weakref.WeakKeyDictionary()
@@ -122,6 +125,9 @@ class HttpProtocol(HeadReader):
             self._is_head_known = False
             return
         is_old, length = self._end_head()
+        self._is_handshake = self._asks_for_socket(is_old)
+        if self._is_handshake:
+            return
         before, self.cycle = self.cycle, self._begin_cycle(is_old, length)
         self._head_is_complete = True
         app = self._app()
@@ -130,6 +136,31 @@ class HttpProtocol(HeadReader):
         else:
             self.flow.pause_reading()
             self.pipeline.insert(0, (self.cycle, app))
+
+    def _asks_for_socket(self, is_old: bool) -> bool:
+        # Behind an answer that is still due, or with a body, it is a request as any other.
+        is_alone = not (is_old or self._framing or self._is_busy() or self.pipeline)
+        return (
+            is_alone
+            and self.ws_protocol_class is not None
+            and self.parser.should_upgrade()
+            and is_handshake(self.parser.get_method(), self.headers)
+        )
+
+    def _hand_over(self, is_early: bool) -> None:
+        if is_early:
+            self._respond(400, _EARLY_SAYS)
+            return
+        self._unset_keepalive_if_required()
+        self.watch(None)
+        self.connections.discard(self)
+        assert self.ws_protocol_class is not None, "otherwise it was no handshake"
+        protocol: Any = self.ws_protocol_class(self.config, self.server_state, self.app_state)  # type: ignore[call-arg]
+        protocol.leave = partial(leave, self.workshop.addresses, self._address)
+        self._address = ""
+        protocol.connection_made(self.transport)
+        protocol.data_received(build_handshake(self.url, self.headers))
+        self.transport.set_protocol(protocol)
 
     def _begin_cycle(self, is_old: bool, length: int | None) -> Cycle:
         url = httptools.parse_url(self.url)
@@ -229,7 +260,7 @@ class HttpProtocol(HeadReader):
 
     def on_message_complete(self) -> None:
         """What comes from now on is another request."""
-        if self._framing:
+        if self._framing or self._is_handshake:
             return
         self._has_progressed = True
         self._head_is_complete = False

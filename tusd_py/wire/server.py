@@ -21,6 +21,7 @@ import uvicorn
 
 from tusd_py.wire.http import HttpProtocol
 from tusd_py.wire.limits import ConnectionLimits
+from tusd_py.wire.websocket import MAX_MESSAGE, WebSocketProtocol
 from tusd_py.wire.workers import Parent
 
 Scope = MutableMapping[str, Any]
@@ -153,7 +154,9 @@ async def _serve(
     config = uvicorn.Config(
         app,
         http=type("HttpProtocol", (HttpProtocol,), {"limits": server.connections}),
-        ws="none",
+        ws=WebSocketProtocol,
+        ws_max_size=MAX_MESSAGE,
+        ws_per_message_deflate=False,  # it takes as much memory as all else of a connection
         lifespan="off",
         log_config=None,
         access_log=False,
