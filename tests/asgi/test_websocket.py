@@ -22,6 +22,7 @@ from tests.asgi.test_events import Stream, by_name
 from tests.frameworks.hosts import host, in_django, in_litestar
 from tusd_py import Access, CorsPolicy, HttpSettings, Reject, Settings
 from tusd_py.asgi import events
+from tusd_py.asgi import websocket as commanding
 from tusd_py.engine import watching
 from tusd_py.protocol.errors import NotAllowed
 from tusd_py.wire import websocket
@@ -114,6 +115,29 @@ async def test_commands(tmp_path: Path, server_options: dict[str, Any]) -> None:
                 404,
                 "ERR_UPLOAD_NOT_FOUND",
             )
+
+
+async def test_a_command_is_answered_also_when_the_stream_ends_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commanding, "_ANSWERED_WITHIN", 60.0)
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def authorize(access: Access) -> None:
+        if access.verb == "control":
+            asked.set()
+            await gate.wait()
+
+    async with serving(tmp_path, authorize=authorize) as (server, origin):
+        path, other = await server.create(1), await server.create(2)
+        async with page(origin, path + "/events") as one:
+            saying = asyncio.create_task(one.say("pause", upload=id_of(other)))
+            await asyncio.wait_for(asked.wait(), 30)
+            await server.patch(path, 0, b"1")
+            await one.has("ready", "finished")
+            gate.set()
+            assert (await saying)["data"]["state"] == "paused"
+            assert await one.ended() == 1000
 
 
 async def test_a_limit_of_speed_is_what_the_put_makes_of_it(tmp_path: Path) -> None:
