@@ -7,7 +7,7 @@ import httpx
 from playwright.sync_api import Locator
 
 from tests.browser.conftest import Open
-from tests.browser.page import UploadPage, list_uploads, page_url
+from tests.browser.page import HEADS, HELD_AT, UploadPage, list_uploads, page_url
 from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, eventually
 
@@ -32,6 +32,8 @@ def test_uploads_of_others(server: Served, open_page: Open) -> None:
     half = sent(server, b"a" * 1000, 2000)
     sent(server, b"whole", 5, {"Upload-Metadata": "filename d2hvbGU="})
     shown = open_page(page_url(server.url))
+    asked: list[str] = []
+    shown.page.on("request", lambda request: asked.append(request.url))
     shown.unfolds("Uploads on the server")
     rows(shown).nth(1).wait_for()
     newest, oldest = rows(shown).all_inner_texts()
@@ -55,6 +57,7 @@ def test_uploads_of_others(server: Served, open_page: Open) -> None:
     shown.page.get_by_role("dialog").get_by_role("button", name="Delete on the server").click()
     eventually("it is still there", lambda: len(list_uploads(server)) == 1)
     shown.page.locator(".server li", has_text="film.bin").wait_for(state="detached")
+    assert sum("api/uploads" in url for url in asked) <= 2, "it is told, and need not ask"
 
 
 def test_older_ones_are_shown_when_asked_for(server: Served, open_page: Open) -> None:
@@ -90,16 +93,40 @@ def test_how_busy_it_is(server: Served, open_page: Open, make_file: Callable[...
     assert shown.complaints_of_axe() == []
 
 
-def test_paused_there_it_goes_on_when_it_is_resumed(
+def test_watched_and_paused_from_another_browser(
     server: Served, proxy: DamagingProxy, open_page: Open, large: Path
 ) -> None:
+    other = open_page(page_url(server.url))
+    other.unfolds("Uploads on the server")
+    other.page.locator(".server").get_by_text("None yet.").wait_for()
     shown = open_page(proxy.page)
     shown.sends_half(large, proxy)
-    [upload] = list_uploads(server)
-    control = f"{page_url(server.url)}api/uploads/{upload['id']}"
-    assert httpx.put(control, json={"paused": True}, trust_env=False).status_code == 200
+    # Far more than the first request of the list could have told.
+    other.page.wait_for_function(
+        "(count) => document.querySelector('.server progress')?.value > count", arg=HELD_AT - HEADS
+    )
+    other.press("Pause: film.bin", exact=True)
+    other.page.locator(".server li.paused").wait_for()
+    other.shoot("paused on the server")
     proxy.release()
     shown.sees("This upload was paused on the server")
-    assert httpx.put(control, json={"paused": False}, trust_env=False).status_code == 200
-    shown.arrives(large)
+    shown.shoot("paused by another browser")
     assert len(list_uploads(server)) == 1
+    other.press("Resume: film.bin", exact=True)
+    shown.arrives(large)
+    other.page.locator(".server li.complete").wait_for()
+    assert len(list_uploads(server)) == 1, "it began anew"
+
+
+def test_the_list_goes_on_when_the_server_is_back(server: Served, open_page: Open) -> None:
+    half = sent(server, b"a", 2)
+    shown = open_page(page_url(server.url))
+    shown.unfolds("Uploads on the server")
+    rows(shown).first.wait_for()
+    server.kill()
+    shown.sees("The server does not answer")
+    server.start()
+    headers = {**OFFSET, "Upload-Offset": "1"}
+    assert httpx.patch(half, headers=headers, content=b"b", trust_env=False).status_code == 204
+    shown.page.locator(".server li.complete").wait_for()
+    shown.page.locator(".server .problem:empty").wait_for(state="attached")

@@ -28,7 +28,10 @@ export interface ServerUpload {
   filename: string;
   created_at: number;
   expires_at: number | null;
+  partial: boolean;
   download: boolean;
+  /** As it was told last, while bytes come; a list does not tell it. */
+  speed?: number;
 }
 
 export interface Listed {
@@ -77,6 +80,24 @@ export class Server {
 
   async stats(): Promise<Stats> {
     return (await (await this.#ask("api/stats")).json()) as Stats;
+  }
+
+  /** What happens from now on, or since what was heard last; see `events.ts`. */
+  async events(heard: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    const headers: Headers = heard === "" ? {} : { "Last-Event-ID": heard };
+    const { body } = await this.#ask("events", { headers, signal, cache: "no-store" });
+    if (body === null) throw new Unanswered(failed(NO_ANSWER));
+    return body;
+  }
+
+  /** Lets no more bytes come for an upload, or lets them come again: the upload from then on. */
+  async pause({ id }: ServerUpload, isPaused: boolean): Promise<ServerUpload> {
+    const options = {
+      method: "PUT",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ paused: isPaused }),
+    };
+    return (await (await this.#ask(`api/uploads/${id}`, options)).json()) as ServerUpload;
   }
 
   async terminate({ url }: ServerUpload): Promise<void> {

@@ -1,14 +1,14 @@
 /** What the server has: how far each upload is, how large, where to get it, and until when. */
 
-import { useCallback, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { explain } from "../errors.ts";
-import { type Listed, type Server, type ServerUpload, Unanswered } from "../server.ts";
+import { type Server, type ServerUpload, Unanswered } from "../server.ts";
 import type { Uploader } from "../uploader.ts";
 import { formatBytes, formatMoment, type Words } from "../words/index.ts";
 import { Download } from "./download.tsx";
-import { usePolled } from "./polled.ts";
 import { Problem } from "./problem.tsx";
 import type { Ask } from "./sure.tsx";
+import { useWatched } from "./watched.ts";
 
 /** How many are shown, and how many more with each press of a button. */
 const STEP = 50;
@@ -28,13 +28,11 @@ interface Props {
 export function ServerUploads({ server, uploader, words, ask, unknown }: Props) {
   const [isOpen, setOpen] = useState(false);
   const [most, setMost] = useState(STEP);
-  const [listed, setListed] = useState<Listed>();
-  const load = useCallback(async () => setListed(await server.list(most)), [server, most]);
-  const failure = usePolled(isOpen, load, unknown);
-  const remove = async (upload: ServerUpload) => {
+  const [listed, failure] = useWatched(isOpen, server, most, unknown);
+  /** What comes of it is told by the server's events. */
+  const change = async (upload: ServerUpload, changing: Promise<unknown>) => {
     try {
-      await server.terminate(upload);
-      await load();
+      await changing;
     } catch (error) {
       if (!(error instanceof Unanswered)) throw error;
       const says = explain(error.failure, words);
@@ -53,8 +51,12 @@ export function ServerUploads({ server, uploader, words, ask, unknown }: Props) 
             upload={upload}
             uploader={uploader}
             words={words}
+            pause={(isPaused) => void change(upload, server.pause(upload, isPaused))}
             remove={() =>
-              ask(words.historyDeleteSure(nameOf(upload)), () => void remove(upload))
+              ask(
+                words.historyDeleteSure(nameOf(upload)),
+                () => void change(upload, server.terminate(upload)),
+              )
             }
           />
         ))}
@@ -77,18 +79,22 @@ interface RowProps {
   upload: ServerUpload;
   uploader: Uploader | undefined;
   words: Words;
+  pause: (isPaused: boolean) => void;
   remove: () => void;
 }
 
-function Row({ upload, uploader, words, remove }: RowProps) {
+function Row({ upload, uploader, words, pause, remove }: RowProps) {
   const name = nameOf(upload);
-  const { state, offset, length, created_at, expires_at } = upload;
-  const isOpen = state === "receiving" || state === "paused";
+  const { state, offset, length, created_at, expires_at, speed = 0 } = upload;
+  const isPaused = state === "paused";
+  const isOpen = state === "receiving" || isPaused;
+  const pauses = isPaused ? words.serverResume : words.serverPause;
   const bytes = (count: number) => formatBytes(count, words);
   const size = length === null ? "?" : bytes(length);
   const facts = [
     isOpen ? words.serverSoFar(bytes(offset), size) : size,
     words.states[state],
+    ...(state === "receiving" && speed > 0 ? [words.perSecond(bytes(speed))] : []),
     formatMoment(created_at * 1000, words),
     ...(expires_at === null ? [] : [words.historyExpires(formatMoment(expires_at * 1000, words))]),
   ];
@@ -106,6 +112,15 @@ function Row({ upload, uploader, words, remove }: RowProps) {
         ) : null}
       </div>
       <div class="buttons">
+        {isOpen ? (
+          <button
+            type="button"
+            aria-label={words.namedButton(pauses, name)}
+            onClick={() => pause(!isPaused)}
+          >
+            {pauses}
+          </button>
+        ) : null}
         <button
           type="button"
           aria-label={words.namedButton(words.serverDelete, name)}

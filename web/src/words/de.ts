@@ -58,6 +58,8 @@ export const de: Words = {
   server: "Uploads auf dem Server",
   serverSoFar: (offset, size) => `${offset} von ${size}`,
   serverProgress: (name) => `Fortschritt von ${name}`,
+  serverPause: "Anhalten",
+  serverResume: "Fortsetzen",
   serverDelete: "Löschen",
   serverMore: "Ältere zeigen",
   perSecond: (size) => `${size}/s`,

@@ -53,6 +53,8 @@ export const en = {
   server: "Uploads on the server",
   serverSoFar: (offset: string, size: string) => `${offset} of ${size}`,
   serverProgress: (name: string) => `Progress of ${name}`,
+  serverPause: "Pause",
+  serverResume: "Resume",
   serverDelete: "Delete",
   serverMore: "Show older ones",
   perSecond: (size: string) => `${size}/s`,
