@@ -106,7 +106,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     def serve(place: Place, server: ServerSettings, uploads: UploadSettings, _: object) -> None:
         calls.append((place, server, uploads, place.in_bucket))
 
-    monkeypatch.setattr(cli, "serve", serve)
+    monkeypatch.setattr("tusd_py.cli.serve.serve", serve)
     return calls
 
 
