@@ -57,12 +57,18 @@ def bucket(scale: Scale) -> Iterator[Case]:
 
 
 def bucket_memory(scale: Scale) -> Iterator[Case]:
-    """Memory of a server over a bucket, with eight uploads at once."""
+    """Memory of a server over a bucket, with eight uploads at once, and with a large one."""
     size = scale.each_in_bucket
     plan = Stream(size=size, chunk=size, connections=8, sampled=True)
-    yield Case(
-        title=f"Memory over 8 uploads of {size // MIB:,} MiB at once to a bucket",
-        servers=(OURS, NODE_S3),
+    yield _memory(plan, f"8 uploads of {size // MIB:,} MiB at once", OURS, NODE_S3)
+    large = Stream(size=scale.large_in_bucket, chunk=scale.large_in_bucket, sampled=True)
+    yield _memory(large, f"one upload of {large.size // MIB:,} MiB", OURS)
+
+
+def _memory(plan: Stream, uploads: str, *servers: str) -> Case:
+    return Case(
+        title=f"Memory over {uploads} to a bucket",
+        servers=servers,
         measure=partial(_measure, plan),
         columns=(
             Column(key="idle", heading="idle MiB"),

@@ -37,6 +37,7 @@ class Scale:
     crowds: tuple[int, ...] = (1, 10, 100, 500, 1_000, 2_000)
     bucket: int = 2 * GIB
     each_in_bucket: int = GIB
+    large_in_bucket: int = 14 * GIB
     rounds: int = 5
 
 
@@ -62,6 +63,7 @@ QUICK = Scale(
     crowds=(1, 10, 100, 500),
     bucket=256 * MIB,
     each_in_bucket=64 * MIB,
+    large_in_bucket=GIB,
     rounds=1,
 )
 TINY = Scale(
@@ -85,6 +87,7 @@ TINY = Scale(
     crowds=(4,),
     bucket=20 * MIB,
     each_in_bucket=6 * MIB,
+    large_in_bucket=20 * MIB,
     rounds=1,
 )
 """For the test of the benchmarks themselves."""
