@@ -384,7 +384,7 @@ def _build_bucket(place: Place, name: str) -> "S3Storage":
 
 def _build_s3_settings(place: Place, bucket: BucketSettings) -> "S3Settings":
     from tusd_py.storage.s3 import S3Settings
-    from tusd_py.storage.s3_bucket import Access
+    from tusd_py.storage.s3_client import Access
     from tusd_py.storage.s3_objects import ObjectSettings, parse_tags
     from tusd_py.storage.s3_parts import PartRules
 

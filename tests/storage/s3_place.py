@@ -14,7 +14,7 @@ pytest.importorskip("aiobotocore")
 boto3 = pytest.importorskip("boto3")
 
 from tusd_py.storage.s3 import S3Settings, S3Storage  # noqa: E402
-from tusd_py.storage.s3_bucket import Access  # noqa: E402
+from tusd_py.storage.s3_client import Access  # noqa: E402
 
 
 @dataclass

@@ -37,8 +37,10 @@ from tusd_py.protocol.errors import (
 )
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Writer, WrongInstance
-from tusd_py.storage.s3_bucket import Access, Bucket, Found, Gone
+from tusd_py.storage.s3_bucket import Bucket, Found
+from tusd_py.storage.s3_client import Access
 from tusd_py.storage.s3_concat import Plan, Source, for_each, plan_parts, store_parts
+from tusd_py.storage.s3_failures import Gone
 from tusd_py.storage.s3_info import Info, Names, build_info, parse_info
 from tusd_py.storage.s3_memory import Memory
 from tusd_py.storage.s3_objects import (
@@ -200,7 +202,7 @@ class S3Storage:
             WrongInstance: The bucket cannot be used, or not as the settings say.
         """
         await self._bucket.open()
-        self._bucket.observe = observe
+        self._bucket.watch(observe)
         objects = self._settings.objects
         if objects != ObjectSettings():
             probe = Upload(id=f"tusd-py-probe-{secrets.token_hex(8)}", created_at=0)

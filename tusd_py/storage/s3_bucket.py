@@ -1,4 +1,4 @@
-"""The calls to an S3 store, and what their failures mean to us.
+"""The calls to an S3 store.
 
 The rules:
 - Every call here may be repeated: aiobotocore does so after a lost answer or a SlowDown, and waits
@@ -11,45 +11,27 @@ The rules:
 """
 
 import asyncio
-import base64
 import hashlib
 import logging
-import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from aiohttp import ClientPayloadError
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 
-from tusd_py.hooks.events import Observer, StoreCalled
-from tusd_py.protocol.errors import StorageBusy, StorageFailed, StorageFull
+from tusd_py.hooks.events import Observer
+from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.interface import WrongInstance
+from tusd_py.storage.s3_client import Access, Connection, build_md5
+from tusd_py.storage.s3_failures import Gone, code_of, is_refused, misses_md5, translated
 from tusd_py.storage.s3_objects import Attributes, ObjectSettings
 from tusd_py.storage.s3_patience import Call, Patience
 from tusd_py.storage.s3_placement import Part
-from tusd_py.storage.s3_sending import Bytes, Session, choose_signer
+from tusd_py.storage.s3_sending import Bytes
 
 T = TypeVar("T")
 
 logger = logging.getLogger("tusd_py")
-
-_GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404", "NotFound"})
-_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "ServiceQuota"})
-_BUSY = frozenset({429, 503})
-_ANSWERS_WITHIN = 60.0
-"""Seconds of silence until a call is tried again."""
 
 _MOVES_WITHIN = 90.0
 """Seconds in which some of a body must go out: nothing else ends the wait for a store that does not
@@ -59,36 +41,6 @@ ask for it (`100 Continue`), or takes no more of it.
 _DELETE_AT_ONCE = 1_000
 _READ_AT_ONCE = 256 << 10
 
-_CALL = "tusd-py-call"
-"""The operation of a call and its beginning, in what botocore keeps of the call."""
-
-ADDRESSINGS = ("auto", "path", "virtual")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """How a store is reached; credentials come by the standard chain of AWS's tools.
-
-    Attributes:
-        endpoint: Its URL, None for AWS.
-        region: None for what the chain says.
-        addressing: Where the bucket stands: in the `path` of the URL, in the host's name
-            (`virtual`), or as AWS's tools find it (`auto`).
-        attempts: Tries of each call.
-
-    Raises:
-        ValueError: There is no such addressing.
-    """
-
-    endpoint: str | None = None
-    region: str | None = None
-    addressing: str = "auto"
-    attempts: int = 5
-
-    def __post_init__(self) -> None:
-        if self.addressing not in ADDRESSINGS:
-            raise ValueError(f"{self.addressing!r} is no addressing of {', '.join(ADDRESSINGS)}")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -96,10 +48,6 @@ class Found:
 
     size: int
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-class Gone(Exception):
-    """A multipart upload or an object is not there, or not any more."""
 
 
 class Bucket:
@@ -113,9 +61,6 @@ class Bucket:
         client: An S3 client of aiobotocore's that stays the caller's, None for one of our own; the
             access does not count then.
 
-    Attributes:
-        observe: Told of each call when it has ended.
-
     Raises:
         ValueError: The client computes checksums that would forbid gaps.
     """
@@ -128,19 +73,13 @@ class Bucket:
         patience: Patience,
         client: Any = None,
     ) -> None:
-        if client is not None:
-            _check(client)
         self.name = name
-        self._access = access
+        self._connection = Connection(access, client)
         self._encryption = _words(
             ServerSideEncryption=objects.encryption, SSEKMSKeyId=objects.kms_key
         )
         self._patience = patience
-        self._given = client
-        self._stack = AsyncExitStack()
-        self._client: Any = None
         self._takes_gaps: bool | None = None
-        self.observe: Observer | None = None
         self._wants_md5 = False
 
     async def open(self) -> None:
@@ -149,71 +88,19 @@ class Bucket:
         Raises:
             WrongInstance: It is not, or may not be used; the sentence says which.
         """
-        if self._client is not None:
-            return
-        try:
-            self._client = self._given or await self._stack.enter_async_context(self._connected())
-            for operation in ("DeleteObjects", "PutObjectTagging"):
-                self._at(f"before-call.s3.{operation}", _add_md5)
-            self._at("choose-signer.s3.UploadPart", choose_signer)
-            self._at("before-call.s3", _begin_call)
-            self._at("after-call.s3", self._end_call)
-            self._at("after-call-error.s3", self._end_call)
-            await self._client.head_bucket(Bucket=self.name)
-        except (ClientError, BotoCoreError, ValueError) as error:
-            await self.close()
-            raise WrongInstance(f"the bucket {self.name!r} cannot be used: {error}") from error
+        await self._connection.open(self.name)
 
-    def _at(self, event: str, do: Callable[..., object]) -> None:
-        """Has something done at each of the client's events whose names begin so."""
-        events, name = self._client.meta.events, f"tusd-py-{id(self)}-{event}"
-        events.register(event, do, unique_id=name)
-        self._stack.callback(events.unregister, event, unique_id=name)
-
-    def _end_call(
-        self, context: dict[str, Any], parsed: dict[str, Any] | None = None, **_: object
-    ) -> None:
-        begun = context.get(_CALL)
-        if self.observe is None or begun is None:
-            return
-        operation, at = begun
-        told = {} if parsed is None else parsed["ResponseMetadata"]
-        self.observe(
-            StoreCalled(
-                operation=operation,
-                status=told.get("HTTPStatusCode", 0),
-                retries=told.get("RetryAttempts", 0),
-                seconds=time.perf_counter() - at,
-            )
-        )
-
-    def _connected(self) -> AbstractAsyncContextManager[Any]:
-        access = self._access
-        config = AioConfig(
-            retries={"mode": "standard", "total_max_attempts": access.attempts},
-            # What is on its way is bounded elsewhere; no silent store may keep others from theirs.
-            max_pool_connections=0,
-            s3={"addressing_style": access.addressing},
-            # Links too; an older one is made otherwise, which newer regions do not take.
-            signature_version="s3v4",
-            connect_timeout=10,
-            read_timeout=_ANSWERS_WITHIN,
-            # Of stores other than AWS's, few know what is more than that.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            http_session_cls=Session,
-        )
-        session = get_session()
-        session.register_component("data_loader", _loader())
-        made: AbstractAsyncContextManager[Any] = session.create_client(
-            "s3", endpoint_url=access.endpoint, region_name=access.region, config=config
-        )
-        return made
+    def watch(self, observe: Observer | None) -> None:
+        """Has each call told from now on, when it has ended."""
+        self._connection.observe = observe
 
     async def close(self) -> None:
         """Ends the connections, if they are ours."""
-        self._client = None
-        await self._stack.aclose()
+        await self._connection.close()
+
+    @property
+    def _client(self) -> Any:
+        return self._connection.client
 
     async def probe(self) -> None:
         """Whether it is there, and may be used.
@@ -222,7 +109,7 @@ class Bucket:
             StorageFailed: It is not, or the store cannot be reached.
         """
         try:
-            with _translated():
+            with translated():
                 await self._client.head_bucket(Bucket=self.name)
         except Gone as error:
             raise StorageFailed from error.__cause__
@@ -230,7 +117,7 @@ class Bucket:
     async def head(self, key: str) -> Found | None:
         """An object, None if there is none."""
         try:
-            with _translated():
+            with translated():
                 found = await self._client.head_object(Bucket=self.name, Key=key)
         except Gone:
             return None
@@ -239,7 +126,7 @@ class Bucket:
     async def get(self, key: str) -> bytes | None:
         """All of a small object, None if there is none."""
         try:
-            with _translated():
+            with translated():
                 found = await self._client.get_object(Bucket=self.name, Key=key)
                 async with found["Body"] as stream:
                     data: bytes = await stream.read()
@@ -250,7 +137,7 @@ class Bucket:
     async def objects(self, prefix: str) -> AsyncIterator[tuple[str, int]]:
         """Keys that begin with `prefix`, in their order, and their bytes."""
         pages = self._client.get_paginator("list_objects_v2")
-        with _translated():
+        with translated():
             async for page in pages.paginate(Bucket=self.name, Prefix=prefix):
                 for each in page.get("Contents", ()):
                     yield each["Key"], each["Size"]
@@ -289,7 +176,7 @@ class Bucket:
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Gives an object its tags, and no others."""
         named = [{"Key": name, "Value": value} for name, value in tags.items()]
-        with _translated():
+        with translated():
             await self._client.put_object_tagging(
                 Bucket=self.name, Key=key, Tagging={"TagSet": named}
             )
@@ -339,10 +226,10 @@ class Bucket:
         """A call that makes an object; without the client's metadata where that is refused."""
         words = {} if attributes is None else attributes.words()
         try:
-            with _translated():
+            with translated():
                 return await call(**self._encryption, **words)
         except StorageFailed as error:
-            if attributes is None or not attributes.metadata or not _is_refused(error):
+            if attributes is None or not attributes.metadata or not is_refused(error):
                 raise
             logger.warning(
                 "the store refused the object of upload %s; it is tried without what the client "
@@ -350,7 +237,7 @@ class Bucket:
                 attributes.upload_id,
                 error.__cause__,
             )
-        with _translated():
+        with translated():
             return await call(**self._encryption, **attributes.words(of_client=False))
 
     async def read(self, key: str, offset: int, count: int) -> AsyncIterator[bytes]:
@@ -363,11 +250,11 @@ class Bucket:
         if not count:
             return
         wanted = f"bytes={offset}-{offset + count - 1}"
-        with _translated():
+        with translated():
             found = await self._client.get_object(Bucket=self.name, Key=key, Range=wanted)
         async with found["Body"] as stream:
             while count:
-                with _translated():
+                with translated():
                     data: bytes = await stream.read(min(count, _READ_AT_ONCE))
                 if not data:
                     raise StorageFailed
@@ -383,7 +270,7 @@ class Bucket:
             media_type: `Content-Type` of the answer.
             disposition: Its `Content-Disposition`.
         """
-        with _translated():
+        with translated():
             url = await self._client.generate_presigned_url(
                 "get_object",
                 Params={
@@ -407,7 +294,7 @@ class Bucket:
         """Objects, whether they are there or not."""
         for first in range(0, len(keys), _DELETE_AT_ONCE):
             named = [{"Key": key} for key in keys[first : first + _DELETE_AT_ONCE]]
-            with _translated():
+            with translated():
                 done = await self._client.delete_objects(
                     Bucket=self.name, Delete={"Objects": named, "Quiet": True}
                 )
@@ -436,7 +323,7 @@ class Bucket:
         try:
             return await self._upload_part(key, multipart, number, data)
         except StorageFailed as error:
-            if has_md5 or not _misses_md5(error):
+            if has_md5 or not misses_md5(error):
                 raise
         self._wants_md5 = True
         return await self._upload_part(key, multipart, number, data)
@@ -444,7 +331,7 @@ class Bucket:
     async def _upload_part(self, key: str, multipart: str, number: int, data: memoryview) -> Part:
         md5 = {"ContentMD5": await _md5(data)} if self._wants_md5 else {}
         sha256 = await asyncio.to_thread(_build_sha256, data)
-        with _translated():
+        with translated():
             async with Call(self._patience, len(data), _MOVES_WITHIN, is_part=True) as under_way:
                 done = await self._client.upload_part(
                     Bucket=self.name,
@@ -473,7 +360,7 @@ class Bucket:
             Gone: The source or the multipart upload is not there.
         """
         span = {} if offset is None else {"CopySourceRange": f"bytes={offset}-{offset + count - 1}"}
-        with _translated():
+        with translated():
             done = await self._client.upload_part_copy(
                 Bucket=self.name,
                 Key=key,
@@ -492,7 +379,7 @@ class Bucket:
             Gone: The multipart upload is not there: perhaps it was completed before.
         """
         listed = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
-        with _translated():
+        with translated():
             await self._client.complete_multipart_upload(
                 Bucket=self.name, Key=key, UploadId=multipart, MultipartUpload={"Parts": listed}
             )
@@ -500,7 +387,7 @@ class Bucket:
     async def abort(self, key: str, multipart: str) -> bool:
         """Lets a multipart upload go: whether it was there."""
         try:
-            with _translated():
+            with translated():
                 await self._client.abort_multipart_upload(
                     Bucket=self.name, Key=key, UploadId=multipart
                 )
@@ -515,7 +402,7 @@ class Bucket:
             Gone: The multipart upload is not there.
         """
         found: list[Part] = []
-        with _translated():
+        with translated():
             pages = self._client.get_paginator("list_parts").paginate(
                 Bucket=self.name, Key=key, UploadId=multipart, PartNumberMarker=after
             )
@@ -554,7 +441,7 @@ class Bucket:
             await self.complete(key, multipart, [part])
         except StorageFailed as error:
             cause = error.__cause__
-            if isinstance(cause, ClientError) and _code(cause) == "InvalidPart":
+            if isinstance(cause, ClientError) and code_of(cause) == "InvalidPart":
                 return False
             raise
         return True
@@ -563,7 +450,7 @@ class Bucket:
         """Ids of all multipart uploads of just this key."""
         found: list[str] = []
         pages = self._client.get_paginator("list_multipart_uploads")
-        with _translated():
+        with translated():
             async for page in pages.paginate(Bucket=self.name, Prefix=key):
                 found += [
                     each["UploadId"] for each in page.get("Uploads", ()) if each["Key"] == key
@@ -571,37 +458,8 @@ class Bucket:
         return found
 
 
-def _check(client: Any) -> None:
-    if client.meta.config.request_checksum_calculation != "when_required":
-        raise ValueError(
-            "the S3 client computes checksums of its own, which forbid gaps in the numbers of "
-            "parts; make it with AioConfig(request_checksum_calculation='when_required')"
-        )
-
-
 def _words(**words: str | None) -> dict[str, str]:
     return {name: value for name, value in words.items() if value is not None}
-
-
-@cache
-def _loader() -> Any:
-    """The description of the service, which takes a while to read."""
-    return get_session().get_component("data_loader")
-
-
-def _begin_call(model: Any, context: dict[str, Any], **_: object) -> None:
-    context[_CALL] = (model.name, time.perf_counter())
-
-
-def _add_md5(params: dict[str, Any], **_: object) -> None:
-    # Many stores still want the header that AWS has given up for a CRC.
-    body = params["body"]
-    data = body if isinstance(body, bytes) else body.encode()
-    params["headers"]["Content-MD5"] = _build_md5(memoryview(data))
-
-
-def _build_md5(data: memoryview) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode("ascii")
 
 
 def _build_sha256(data: memoryview) -> str:
@@ -609,46 +467,4 @@ def _build_sha256(data: memoryview) -> str:
 
 
 async def _md5(data: memoryview) -> str:
-    return await asyncio.to_thread(_build_md5, data)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _misses_md5(error: StorageFailed) -> bool:
-    """Whether the store wants it: of parts of objects that are to be locked."""
-    cause = error.__cause__
-    return (
-        isinstance(cause, ClientError)
-        and _code(cause) == "InvalidRequest"
-        and "Content-MD5" in str(cause)
-    )
-
-
-def _is_refused(error: StorageFailed) -> bool:
-    """Whether the store found something wrong with a call; it says what in many ways."""
-    cause = error.__cause__
-    return isinstance(cause, ClientError) and _status(cause) == 400
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of the store become errors of ours, at the edge."""
-    try:
-        yield
-    except ClientError as error:
-        code = _code(error)
-        if code in _GONE:
-            raise Gone(code) from error
-        if code in _FULL:
-            raise StorageFull from error
-        if _status(error) in _BUSY:
-            raise StorageBusy from error
-        raise StorageFailed from error
-    except (BotoCoreError, HTTPClientError, ClientPayloadError, OSError, TimeoutError) as error:
-        raise StorageFailed from error
+    return await asyncio.to_thread(build_md5, data)

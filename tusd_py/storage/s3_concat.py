@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tusd_py.protocol.errors import StorageFailed
-from tusd_py.storage.s3_bucket import Gone
+from tusd_py.storage.s3_failures import Gone
 from tusd_py.storage.s3_parts import MIB, OutOfParts, PartRules
 from tusd_py.storage.s3_placement import Part
 from tusd_py.storage.s3_writer import Shared

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from tusd_py.protocol.errors import StoredBytesLost
 from tusd_py.protocol.upload import Phase, Upload, received, synced
-from tusd_py.storage.s3_bucket import Bucket, Gone
+from tusd_py.storage.s3_bucket import Bucket
+from tusd_py.storage.s3_failures import Gone
 from tusd_py.storage.s3_info import Info, Names
 from tusd_py.storage.s3_journal import (
     IS_MARK,

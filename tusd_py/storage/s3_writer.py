@@ -31,7 +31,8 @@ from tusd_py.protocol.errors import (
 )
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Commit
-from tusd_py.storage.s3_bucket import Bucket, Gone
+from tusd_py.storage.s3_bucket import Bucket
+from tusd_py.storage.s3_failures import Gone
 from tusd_py.storage.s3_journal import IS_MARK, NOTE, Mark, Note, build_mark, build_note
 from tusd_py.storage.s3_memory import PAGE, Memory, pages
 from tusd_py.storage.s3_objects import Attributes

@@ -10,7 +10,7 @@ from botocore.retries.standard import ExponentialBackoff
 from tests.launch import switch
 from tests.storage.s3_servers import SMALL_PART
 from tusd_py.cli import main
-from tusd_py.storage import s3, s3_bucket
+from tusd_py.storage import s3, s3_bucket, s3_client
 from tusd_py.storage.s3_parts import PartRules
 
 PART = 2 * SMALL_PART
@@ -29,7 +29,7 @@ def small(bucket: str, settings: s3.S3Settings) -> s3.S3Storage:
 if __name__ == "__main__":
     switch()
     s3.S3Storage = small  # type: ignore[assignment, misc]
-    s3_bucket._ANSWERS_WITHIN = 0.5
+    s3_client._ANSWERS_WITHIN = 0.5
     s3_bucket._MOVES_WITHIN = 0.75
     ExponentialBackoff.delay_amount = lambda *_: 0.01
     main()
