@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserType, Page, Playwright, sync_playwright
 
-from tests.browser.page import UploadPage, list_uploads
+from tests.browser.page import UploadPage, find_chromium, list_uploads
 from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, serving
 from tusd_py.asgi.ui import find_page
@@ -41,10 +40,7 @@ def shots(request: pytest.FixtureRequest) -> Path | None:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The program."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    pytest.skip("no browser to test the page in: install chromium")
+    return find_chromium() or pytest.skip("no browser to test the page in: install chromium")
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,12 @@ class UploadPage:
             for violation in found["violations"]
             for node in violation["nodes"]
         ]
+
+
+def find_chromium() -> str | None:
+    """The program, None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def page_url(url: str) -> str:
