@@ -117,7 +117,7 @@ def serving(
             server.stop()
 
 
-def eventually(what: str, holds: Callable[[], object], *, within: float = 10.0) -> None:
+def eventually(what: str, holds: Callable[[], object], *, within: float = 30.0) -> None:
     """Waits until `holds()` is true; fails with `what` when it never is."""
     deadline = time.monotonic() + within
     while not holds():

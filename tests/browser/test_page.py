@@ -54,7 +54,9 @@ def test_paused_and_resumed(
 ) -> None:
     shown = open_page(proxy.page)
     shown.unfolds("Chunks")
-    shown.sends_half(large, proxy)
+    proxy.hold_after(HELD_AT)
+    shown.drop(large)
+    assert proxy.held.wait(60)
     shown.sees("in flight, of")
     shown.shoot("uploading")
     shown.press("Pause upload")
@@ -86,12 +88,15 @@ def test_the_server_is_killed_in_the_middle(
 ) -> None:
     shown = open_page(proxy.page)
     shown.sends_half(large, proxy)
+    eventually("not stored", lambda: has_stored(server, HELD_AT - HEADS))
     server.kill()
     proxy.release()
     shown.sees("The server does not answer")
     shown.shoot("server killed")
     server.start()
     shown.arrives(large)
+    # Some were sent to a server that was dead already.
+    assert proxy.passed < large.stat().st_size + HEADS + MIB, "bytes were sent twice"
     assert len(list_uploads(server)) == 1, "it began anew"
 
 
@@ -104,8 +109,10 @@ def test_offline_and_back(
     shown.sees("The network is gone")
     shown.shoot("offline")
     proxy.lose()
+    eventually("not stored", lambda: has_stored(server, HELD_AT - HEADS))
     shown.page.context.set_offline(False)
     shown.arrives(large)
+    assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
 
 
 def test_a_file_that_is_too_large(tmp_path: Path, open_page: Open, make_file: MakeFile) -> None:
