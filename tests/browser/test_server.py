@@ -40,7 +40,7 @@ def test_uploads_of_others(server: Served, open_page: Open) -> None:
     assert "whole" in newest
     assert "finished" in newest
     assert "film.bin" in oldest
-    assert "1,000 byte of 2 kB" in oldest
+    assert "1,000 bytes of 2 kB" in oldest
     assert "kept until" in oldest, "what nobody continues expires"
     assert oldest.count("Delete") == 1
     shown.shoot("uploads on the server")
@@ -109,7 +109,9 @@ def test_watched_and_paused_from_another_browser(
     other.page.locator(".server li.paused").wait_for()
     other.shoot("paused on the server")
     proxy.release()
-    shown.sees("This upload was paused on the server")
+    notice = shown.page.locator(".notice", has_text="This upload was paused on the server")
+    notice.wait_for()
+    assert notice.get_attribute("class") == "notice", "nothing is wrong"
     shown.shoot("paused by another browser")
     assert len(list_uploads(server)) == 1
     other.press("Resume: film.bin", exact=True)

@@ -70,14 +70,19 @@ export function failureOf(told: Error): Failure {
   return { ...failed(status, response.getBody()), isUnreadable };
 }
 
+/** Whether it waits, and nothing is wrong. */
+export function isPaused(failure: Failure): boolean {
+  return failure.code === PAUSED;
+}
+
 export function isWorthAnotherTry(failure: Failure, tries: number): boolean {
-  if (failure.code === PAUSED) return true;
+  if (isPaused(failure)) return true;
   return !failure.isUnreadable && tries < (TRIES[failure.status] ?? 0);
 }
 
 export function explain(failure: Failure, words: Words): string {
   if (failure.isUnreadable) return words.errorUnreadable;
-  if (failure.code === PAUSED) return words.errorPaused;
+  if (isPaused(failure)) return words.errorPaused;
   switch (failure.status) {
     case NOT_SENT:
       return words.errorHere(failure.said);

@@ -12,7 +12,14 @@ import GoldenRetriever from "@uppy/golden-retriever";
 import Tus from "@uppy/tus";
 import type { DetailedError } from "tus-js-client";
 import { download, type Headers } from "./download.ts";
-import { explain, failureOf, isWorthAnotherTry, RETRY_DELAYS, UNKNOWN } from "./errors.ts";
+import {
+  explain,
+  failureOf,
+  isPaused,
+  isWorthAnotherTry,
+  RETRY_DELAYS,
+  UNKNOWN,
+} from "./errors.ts";
 import { type Entry, History } from "./history.ts";
 import { PARALLEL_FROM, type Settings } from "./settings.ts";
 import { ChunkSize } from "./wire/chunks.ts";
@@ -33,6 +40,8 @@ const KEPT: object = { maxFileSize: 512 * MIB, maxTotalSize: 2048 * MIB };
 const TURN_WITHIN = 5000;
 /** Milliseconds for Uppy to delete on the server what it knows of. */
 const UPPY_DELETES_WITHIN = 500;
+/** Milliseconds in which a server says whether it takes what is sent after a HEAD. */
+const UNTOLD_AFTER = 2000;
 
 export type File = UppyFile<Meta, Body>;
 
@@ -150,6 +159,14 @@ export class Uploader {
 
   untell(key: string): void {
     if (this.notices.delete(key)) this.#changed();
+  }
+
+  /** Unless it is told again: a notice that goes and comes with each try is read out each time. */
+  #untellSoon(key: string): void {
+    const notice = this.notices.get(key);
+    setTimeout(() => {
+      if (notice !== undefined && this.notices.get(key) === notice) this.untell(key);
+    }, UNTOLD_AFTER);
   }
 
   forget(id: string): void {
@@ -271,7 +288,9 @@ export class Uploader {
     if (!isWorthAnotherTry(failure, tries)) return false;
     this.#tries.set(file.id, tries + 1);
     const { words } = this.#spoken;
-    this.tell(file.id, this.#about(file, `${explain(failure, words)} ${words.trying}`), true);
+    const why = explain(failure, words);
+    const says = isPaused(failure) ? why : `${why} ${words.trying}`;
+    this.tell(file.id, this.#about(file, says), !isPaused(failure));
     return true;
   }
 
@@ -283,7 +302,8 @@ export class Uploader {
     if (file === undefined) return;
     const method = request.getMethod();
     if (response.isSuccess && method !== "DELETE") {
-      this.untell(file.id);
+      if (method === "HEAD") this.#untellSoon(file.id);
+      else this.untell(file.id);
       this.#remember(file, request, response);
     }
     if (response.isSuccess && method === "PATCH") this.#tries.delete(file.id);

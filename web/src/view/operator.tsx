@@ -15,6 +15,8 @@ interface Props {
 
 /** Samples, five minutes of them. */
 const KEPT = 150;
+/** A curve is as wide as so many at least, a minute of them. */
+const ACROSS = 30;
 
 export function Operator({ server, words, unknown }: Props) {
   const [isOpen, setOpen] = useState(false);
@@ -91,15 +93,16 @@ interface CurveProps {
 function Curve({ label, values, say }: CurveProps) {
   const most = Math.max(1, ...values);
   // The newest is at the right, however many there are.
+  const across = Math.max(ACROSS, values.length);
   const points = values.map(
-    (value, at) => `${KEPT - values.length + at},${40 - (38 * value) / most}`,
+    (value, at) => `${across - values.length + at},${40 - (38 * value) / most}`,
   );
   return (
     <figure>
       <figcaption>
         <span>{label}</span> <strong>{say(values.at(-1) ?? 0)}</strong>
       </figcaption>
-      <svg viewBox={`0 0 ${KEPT - 1} 40`} preserveAspectRatio="none" aria-hidden="true">
+      <svg viewBox={`0 0 ${across - 1} 40`} preserveAspectRatio="none" aria-hidden="true">
         <polyline points={points.join(" ")} />
       </svg>
     </figure>

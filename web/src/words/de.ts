@@ -151,6 +151,11 @@ export const de: Words = {
       "Stücke und Prüfsummen",
       "Jedes Stück wird geprüft, wenn es ankommt, und noch einmal gesendet, wenn es beschädigt war.",
     ],
+    [
+      "Was der Server hat",
+      "Die beiden Listen am Ende, einmal aufgeklappt: alle Uploads dort, mit Knöpfen zum Anhalten, " +
+        "Fortsetzen und Löschen, und was der Server zu tun hat.",
+    ],
     ["Mit der Tastatur", "Tab geht von Knopf zu Knopf, Enter drückt, Escape schließt."],
     [
       "Was hier bleibt",

@@ -140,6 +140,11 @@ export const en = {
       "Chunks and checksums",
       "With chunks, each is checked when it arrives, and sent again if it was damaged.",
     ],
+    [
+      "What the server has",
+      "The two lists at the end, once unfolded: every upload there, with buttons that pause, resume " +
+        "and delete it, and how busy the server is.",
+    ],
     ["By keyboard", "Tab goes from button to button, Enter presses, Escape closes."],
     [
       "What is kept here",

@@ -50,7 +50,7 @@ export function formatBytes(bytes: number, words: Words): string {
   return new Intl.NumberFormat(region(words), {
     style: "unit",
     unit: units[unit] ?? "byte",
-    unitDisplay: "short",
+    unitDisplay: unit === 0 ? "long" : "short", // "byte" has no plural where it is short
     maximumFractionDigits: digits,
   }).format(value);
 }
