@@ -66,13 +66,14 @@ def test_reloaded_in_the_middle(
     built: Path,
     server: Served,
     proxy: DamagingProxy,
-    large: Path,
+    make_file: Callable[..., Path],
     firefox: Firefox,
     shots: Path | None,
 ) -> None:
+    file = make_file(12_000_000)
     firefox("open", proxy.page)
     proxy.hold_after(HELD_AT)
-    firefox("choose", str(large))
+    firefox("choose", str(file))
     assert proxy.held.wait(60)
     firefox("wait", PROGRESS)
     firefox("wait", f"({KEEPS})()")
@@ -83,8 +84,8 @@ def test_reloaded_in_the_middle(
     firefox("wait", FINISHED)
     if shots is not None:
         firefox("shoot", str(shots / "firefox.png"))
-    assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
+    assert proxy.passed < file.stat().st_size + HEADS, "bytes were sent twice"
     [upload] = list_uploads(server)
     content = httpx.get(server.url + upload["id"], trust_env=False).content
-    assert is_same(content, large)
+    assert is_same(content, file)
     assert firefox("faults") == []
