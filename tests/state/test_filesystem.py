@@ -11,6 +11,8 @@ MOUNTS = r"""
 31 22 0:27 / /srv rw,relatime shared:13 - nfs4 nas:/export rw
 32 31 254:1 / /srv/local\040disk rw - xfs /dev/vdb rw
 33 22 0:40 / /mnt/far rw - fuse.sshfs me@there: rw
+34 22 254:2 / /home rw - ext4 /dev/vdc rw
+35 34 0:28 / /home rw - nfs4 nas:/home rw
 """
 
 
@@ -23,6 +25,7 @@ MOUNTS = r"""
         ("/srv", "nfs4"),
         ("/srvs", None),
         ("/mnt/far/not/there/yet", "fuse.sshfs"),
+        ("/home/me", "nfs4"),
     ],
 )
 def test_two_hosts_cannot_share_a_state(tmp_path: Path, folder: str, kind: str | None) -> None:
@@ -40,3 +43,9 @@ def test_two_hosts_cannot_share_a_state(tmp_path: Path, folder: str, kind: str |
 
 def test_the_real_mounts_can_be_read(tmp_path: Path) -> None:
     check_local(tmp_path)
+
+
+def test_in_a_chroot_the_root_is_not_listed(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("36 22 0:5 / /proc rw,relatime - proc proc rw\n")
+    check_local(Path("/srv"), mounts)

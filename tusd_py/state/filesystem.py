@@ -38,14 +38,10 @@ def check_local(folder: Path, mounts: Path = _MOUNTS) -> None:
         NetworkFileSystem: It is not.
     """
     resolved = folder.resolve()
-    point, kind = max(
-        (
-            (point, kind)
-            for point, kind in map(_parse_mount, mounts.read_text("utf-8").splitlines())
-            if resolved.is_relative_to(point)
-        ),
-        key=lambda mount: len(mount[0].parts),
-    )
+    # In a chroot, what it lies on is not listed. Of two at one point, the later is seen.
+    mounted = [(Path("/"), ""), *map(_parse_mount, mounts.read_text("utf-8").splitlines())]
+    above = (each for each in mounted if resolved.is_relative_to(each[0]))
+    *_, (point, kind) = sorted(above, key=lambda mount: len(mount[0].parts))
     if kind.removeprefix("fuse.") in _NETWORK:
         raise NetworkFileSystem(
             f"{folder} lies on {point}, a network file system ({kind}), where locks do not hold; "
