@@ -29,6 +29,7 @@ from tusd_py.hooks.events import (
     UploadCreated,
     UploadFinished,
     UploadRecovered,
+    UploadsSeen,
 )
 from tusd_py.metrics import Metrics
 from tusd_py.numbers import Board
@@ -241,6 +242,16 @@ def test_who_takes_the_place_of_a_worker_goes_on_counting() -> None:
     assert found["tusd_requests_total method=HEAD"] == 2
     assert found["tusd_hook_errors_total hooktype=pre-create"] == 1
     assert (found["tusd_appends_open"], found["tusd_connections_open"]) == (0, 0)
+
+
+def test_of_open_uploads_all_workers_show_what_was_seen_last() -> None:
+    """Each counts those of all."""
+    board = Board(2)
+    one, other = (Metrics(board.take(row)) for row in range(2))
+    assert samples(one)["tusd_uploads_open"] == 0
+    for metrics, count in ((one, 7), (other, 5)):
+        metrics.observe(UploadsSeen(count=count))
+        assert samples(one)["tusd_uploads_open"] == samples(other)["tusd_uploads_open"] == count
 
 
 def test_of_the_outbox_all_workers_show_what_was_seen_last() -> None:

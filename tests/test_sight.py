@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.storage.s3_place import S3Place
 
 DASHBOARD = Path(tusd_py.__file__).parent / "docs/grafana.json"
-HOOKS = ("--hooks-enabled-events", "", "--hooks-http-retry", "1")
+HOOKS = ("--hooks-enabled-events", "", "--hooks-http-retry", "1", "--max-size", "1MiB")
 
 Numbers = dict[str, float]
 
@@ -174,6 +174,8 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
         assert append(url, 5, b"more", **headers).status_code == 460
         assert append(url, 5, b"more").status_code == 204
         assert asked("HEAD", server.url + "unknown", TUS).status_code == 404
+        too_large = TUS | {"Upload-Length": str(2 << 20)}
+        assert asked("POST", server.url, too_large).status_code == 413
         much = TUS | {"Upload-Length": "9", "Upload-Metadata": "name " + "YWFh" * 5000}
         assert asked("POST", server.url, much).status_code == 400
         assert asked("DELETE", create(server.url, 9), TUS).status_code == 204

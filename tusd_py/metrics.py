@@ -43,6 +43,7 @@ from tusd_py.hooks.events import (
     UploadCreated,
     UploadFinished,
     UploadRecovered,
+    UploadsSeen,
 )
 from tusd_py.numbers import Name, Numbers
 
@@ -77,6 +78,7 @@ _TIMED = (
     ("tusd_commit_seconds", "Records committed by a thread, with the wait for it."),
 )
 _OUTBOX = ("outbox",)
+_OPEN = ("open",)
 
 
 class Counts(NamedTuple):
@@ -112,6 +114,7 @@ class Metrics(Collector):
         self._refused = {limit: numbers.find("refused", limit) for limit in LIMITS}
         self._hooks = {hook: numbers.find("hooks", hook, count=2) for hook in TUSD_HOOKS}
         self._outbox = numbers.find(*_OUTBOX, count=4)
+        self._open = numbers.find(*_OPEN, count=2)
         counted = [numbers.find(title) for _, title, _ in _COUNTED]
         self._received, self._created, self._finished, self._terminated, self._expired = counted[:5]
         self._dropped, self._recovered, self._rebuilt, self._lost, self._retried = counted[5:]
@@ -168,6 +171,8 @@ class Metrics(Collector):
                 seen = (event.waiting, event.oldest_at or 0.0, event.dead, time.time())
                 for place, value in enumerate(seen, self._outbox):
                     values[place] = value
+            case UploadsSeen():
+                values[self._open], values[self._open + 1] = event.count, time.time()
             case UploadBuried():
                 is_asked = event.phase == "terminated"
                 values[self._terminated if is_asked else self._expired] += 1
@@ -252,7 +257,10 @@ class Metrics(Collector):
             refused.add_metric([limit], totals["refused", limit][0])
         yield refused
         yield from _collect_hooks(totals)
-        yield from _collect_outbox(max((row[_OUTBOX] for row in rows if _OUTBOX in row), key=_at))
+        yield from _collect_outbox(_last(rows, _OUTBOX))
+        count, _ = _last(rows, _OPEN)
+        says = "Uploads that are not complete, of all workers, some seconds ago."
+        yield GaugeMetricFamily("tusd_uploads_open", says, value=count)
         for family, title, says in _COUNTED:
             yield family(title, says, value=totals[title,][0])
         for title, says in _NOW:
@@ -340,12 +348,12 @@ def _collect_hooks(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
         yield family
 
 
-def _at(outbox: Sequence[float]) -> float:
-    return outbox[3]
+def _last(rows: Sequence[Mapping[Name, list[float]]], name: Name) -> list[float]:
+    """What the worker saw that looked last: each looks at the whole, and says when."""
+    return max((row[name] for row in rows if name in row), key=lambda values: values[-1])
 
 
 def _collect_outbox(seen: Sequence[float]) -> Iterator[Metric]:
-    """What the worker saw that looked last: each looks at the whole of it."""
     waiting, oldest_at, dead, _ = seen
     lag = max(0.0, time.time() - oldest_at) if oldest_at else 0.0
     for name, says, value in (

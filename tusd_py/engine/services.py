@@ -24,6 +24,7 @@ from tusd_py.hooks.events import (
     Synced,
     UploadCreated,
     UploadFinished,
+    UploadsSeen,
 )
 from tusd_py.hooks.interface import Hooks
 from tusd_py.locks.interface import Locks
@@ -319,9 +320,11 @@ class Services:
         self.observe(UploadFinished(upload_id=upload.id))
 
     async def count_open(self) -> None:
-        """Counts the open uploads anew."""
+        """Counts the open uploads anew, and tells the observers."""
         now = self.clock()
-        self.open_uploads.counted(await self.state.count_open(now), now)
+        counts = await self.state.count_open(now)
+        self.open_uploads.counted(counts, now)
+        self.observe(UploadsSeen(count=sum(counts.values())))
 
     def note_unsynced(self, upload: Upload) -> None:
         """Lets the keeper sync what an append that has ended left unsynced."""

@@ -111,6 +111,13 @@ class AppendsSeen:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsSeen:
+    """How many uploads are open, of all processes on the same state, each of which tells it."""
+
+    count: int
+
+
 class Synced(NamedTuple):
     """Bytes were synced to the disk, with its thread's wait; of a small upload, written too."""
 
@@ -222,6 +229,7 @@ Observed = (
     | OutboxSeen
     | AppendCut
     | AppendsSeen
+    | UploadsSeen
     | Synced
     | Committed
     | Step
