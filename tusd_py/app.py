@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -67,6 +68,7 @@ logger = logging.getLogger("tusd_py")
 _SWEEP_EVERY = 600.0
 _PROBE_WITHIN = 5.0
 _PROBE_EVERY = 1.0
+_LOOK_EVERY = 0.5
 _SWEEPER = "sweeper!"
 """A lock that is no upload's: one process sweeps."""
 
@@ -314,12 +316,21 @@ class TusApp:
         if services.hooks.on_progress is not None:
             self._run(tell_progress(services, services.hooks.on_progress))
         self._run(self._sweep_now_and_then())
+        self._run(self._end_with_uvicorn())
         if services.hooks.hear_events:
             outbox = Outbox(
                 self.state, services.locks, services.clock, self._deliver, services.observe
             )
             self._neighbours.on_notice = outbox.wake
             self._run(outbox.run())
+
+    async def _end_with_uvicorn(self) -> None:
+        """It ends the lifespan behind the last request only, which a stream of events never is."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if _is_uvicorn_ending():
+                self.interrupt()
+                return
 
     async def open(self) -> None:
         """Opens storage and state, and starts nothing in the background; `stop` closes them.
@@ -566,6 +577,12 @@ class TusApp:
         task.add_done_callback(self._background.discard)
         self._background.add(task)
         return task
+
+
+def _is_uvicorn_ending() -> bool:
+    """Whether a uvicorn that runs this was told to end; SIGTERM is handled by a method of it."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True
 
 
 def _report(task: "asyncio.Task[None]") -> None:

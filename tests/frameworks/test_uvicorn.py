@@ -1,6 +1,8 @@
 """FastAPI in a real uvicorn, below a root path."""
 
+import contextlib
 import os
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -36,3 +38,18 @@ def test_fastapi_in_uvicorn(tmp_path: Path, http: str) -> None:
             is_ours = b"Upload-Offset" in [name for name, _ in done.headers.raw]
             assert is_ours is (http != "auto"), "ours keeps the canonical case"
         assert "without its lifespan" not in (tmp_path / "uploads.log").read_text()
+
+
+def test_uvicorn_ends_while_somebody_listens(tmp_path: Path) -> None:
+    """It tells nobody before every request has ended, and a stream would never."""
+    with (
+        httpx.Client(headers=TUS, timeout=60) as client,
+        contextlib.ExitStack() as listening,
+    ):
+        with uvicorned(tmp_path / "uploads") as base:
+            created = client.post(f"{base}/api/files", headers={"Upload-Length": "5"})
+            url = created.headers["Location"]
+            stream = listening.enter_context(client.stream("GET", url + "/events"))
+            lines = stream.iter_lines()
+            assert "event: ready" in islice(lines, 5)
+        assert list(lines)[-1] == "", "it has ended in order"
