@@ -86,7 +86,8 @@ def steering() -> Iterator[Steering]:
 def browser(steering: Steering, chromium: str, built: Path) -> Iterator[Browser]:
     """One for all tests of this process; each has a profile of its own in it."""
     with steering():
-        browser = steering.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", "--use-fake-device-for-media-stream"]
+        browser = steering.chromium.launch(executable_path=chromium, args=arguments)
     yield browser
     with steering():
         browser.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.browser.conftest import Open
@@ -224,6 +225,28 @@ def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFi
     scripts = [entry for entry in loaded if entry["name"].endswith(".js")]
     assert len(scripts) >= 4, "the page, the uploader, and what they load later"
     assert sum(entry["encodedBodySize"] for entry in scripts) < 250_000
+
+
+@pytest.mark.long
+def test_a_picture_is_taken_and_edited(server: Served, open_page: Open) -> None:
+    """What the page loads last, and what its policy must allow."""
+    shown = open_page(page_url(server.url), permissions=["camera", "microphone"])
+    shown.unfolds("Settings")
+    shown.page.get_by_label("Begin as soon as a file is chosen").uncheck()
+    shown.page.get_by_role("tab", name="Camera").click()
+    shown.press("Take a picture")
+    shown.press("Submit recorded file")
+    shown.press("Edit file")
+    shown.page.get_by_role("button", name="Rotate 90°").wait_for()
+    shown.shoot("editor")
+    shown.press("Rotate 90°")
+    shown.press("Save", exact=True)
+    shown.press("Upload 1 file")
+    shown.page.locator(".history li.finished").wait_for()
+    shown.shoot("picture")
+    [upload] = list_uploads(server)
+    content = httpx.get(server.url + upload["id"], trust_env=False).content
+    assert content.startswith(b"\xff\xd8"), "a JPEG file"
 
 
 def test_by_keyboard_alone(server: Served, open_page: Open, make_file: MakeFile) -> None:

@@ -35,6 +35,7 @@ _ENDPOINT = b"%ENDPOINT%"
 _POLICY = "; ".join(
     (
         "default-src 'self'",
+        "connect-src 'self' blob:",  # an editor reads in a picture how it is turned
         "img-src 'self' blob: data:",  # previews, and the icons in the styles
         "media-src 'self' blob:",  # what a camera took
         "object-src 'none'",
