@@ -56,15 +56,20 @@ class Crowd:
         target: Whom they talk to.
         count: How many.
         size: Bytes of each upload.
+
+    Attributes:
+        paths: Of their uploads.
     """
 
     def __init__(self, target: Target, count: int, size: int) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._members: list[_Member] = []
+        self.paths: list[str] = []
         for number in range(count):
             link = Link(target, source=1 + number % _SOURCES)
             path = create(link, size)
+            self.paths.append(path)
             headers = f"Upload-Offset: 0\r\n{OFFSET_STREAM}"
             link.socket.sendall(link.head("PATCH", path, headers, size))
             link.socket.setblocking(False)

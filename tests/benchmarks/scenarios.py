@@ -19,6 +19,7 @@ from tests.benchmarks.cases import (
 )
 from tests.benchmarks.crowd import held, hurry, slow
 from tests.benchmarks.link import Unable, extensions
+from tests.benchmarks.listeners import listeners
 from tests.benchmarks.measuring import GIB, KIB, MIB
 from tests.benchmarks.meter import Figures
 from tests.benchmarks.peers import BARE, DEFAULT, NODE, OURS, STARLETTE, TUSD, Peer
@@ -330,6 +331,7 @@ SCENARIOS: dict[str, Callable[[Scale], Iterator[Case]]] = {
     "slow": slow_clients,
     "held": held_clients,
     "siege": siege_of,
+    "listeners": listeners,
     "memory": memory,
     "download": downloads,
     "records": records,
