@@ -159,7 +159,8 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
             eventually("it is being finished", lambda: hooks.of("pre-finish"))
             server.kill()
         gate.set()
-    with hook_server() as hooks, serving(uploads, "--hooks-http", hooks.url, *HOOKS) as server:
+    slow = ("--max-speed-per-upload", "1KiB", *HOOKS)
+    with hook_server() as hooks, serving(uploads, "--hooks-http", hooks.url, *slow) as server:
         hooks.answer = lambda each: Said(status=500 if each.hook == "post-finish" else 200)
         eventually(
             f"{unfinished} has expired",
@@ -173,6 +174,8 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
         headers = {"Upload-Checksum": WRONG}
         assert append(url, 5, b"more", **headers).status_code == 460
         assert append(url, 5, b"more").status_code == 204
+        assert append(create(server.url, 300), 0, bytes(300)).status_code == 204
+        eventually("it had to wait", lambda: look("tusd_held_back_seconds_total"), within=30)
         assert asked("HEAD", server.url + "unknown", TUS).status_code == 404
         too_large = TUS | {"Upload-Length": str(2 << 20)}
         assert asked("POST", server.url, too_large).status_code == 413

@@ -94,6 +94,11 @@ class Settings:
             other processes do counts within ten seconds.
         max_open_per_client: Likewise, of one principal, or of one address where nobody is asked;
             that is on record with the upload then.
+        max_speed: Bytes per second of all uploads together, also over several processes, at least
+            1,024; None for no limit.
+        max_speed_per_client: Likewise, of all uploads of one principal, or of one address where
+            nobody is asked.
+        max_speed_per_upload: Likewise, of each upload.
         min_free_disk: Bytes that stay free where the uploads lie, looked at once a second: what
             would leave less is refused with 507, and a body that comes to it ends there; 0 to take
             whatever fits.
@@ -107,6 +112,9 @@ class Settings:
     min_free_disk: int = 64 << 20
     max_open_uploads: int | None = 100_000
     max_open_per_client: int | None = None
+    max_speed: int | None = None
+    max_speed_per_client: int | None = None
+    max_speed_per_upload: int | None = None
 
 
 class TusApp:
@@ -189,6 +197,9 @@ class TusApp:
                 min_free_disk=self._settings.min_free_disk,
                 max_open_uploads=self._settings.max_open_uploads,
                 max_open_per_client=self._settings.max_open_per_client,
+                max_speed=self._settings.max_speed,
+                max_speed_per_client=self._settings.max_speed_per_client,
+                max_speed_per_upload=self._settings.max_speed_per_upload,
             ),
             fsync=Fsync(fsync),
             timing=self._settings.timing,

@@ -1,6 +1,8 @@
 """How bytes come in: what storage may ask of the body of a request."""
 
+import asyncio
 import enum
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,6 +74,109 @@ class File(Protocol):
         ...
 
 
+class Throttle(Protocol):
+    """How quickly the bytes of a body may be taken; nothing here waits."""
+
+    def reserve(self, wanted: int) -> tuple[int, float]:
+        """Makes room for the next bytes: how many, at least one, and how many seconds from now.
+
+        Args:
+            wanted: Bytes, at least one.
+        """
+        ...
+
+    def spend(self, count: int) -> None:
+        """Counts bytes that were taken without being asked for; below 0, those that were not."""
+        ...
+
+    def waited(self, seconds: float) -> None:
+        """Tells that bytes were held back for so long."""
+        ...
+
+
+class Gate:
+    """Where a body waits for its throttle, on one event loop; open as long as there is none."""
+
+    __slots__ = ("_is_open", "_throttle", "_waiter")
+
+    def __init__(self) -> None:
+        self._throttle: Throttle | None = None
+        self._is_open = False
+        self._waiter: asyncio.Future[bool] | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether bytes may have to wait."""
+        return self._throttle is not None
+
+    @property
+    def is_waited_at(self) -> bool:
+        """Whether some do: their client is not to blame."""
+        return self._waiter is not None
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """Lets bytes through as quickly as this allows from now on, whoever waits too."""
+        self._throttle = throttle
+        self._wake()
+
+    def open(self) -> None:
+        """Lets all bytes that come through at once from now on, which still count."""
+        self._is_open = True
+        self._wake()
+
+    async def admit(self, wanted: int) -> int:
+        """Waits until some bytes may be taken: how many; they count, also if they are not taken.
+
+        It may be cancelled; nothing counts then.
+
+        Args:
+            wanted: Bytes, at least one.
+        """
+        while (throttle := self._throttle) is not None:
+            if self._is_open:
+                throttle.spend(wanted)
+                return wanted
+            count, seconds = throttle.reserve(wanted)
+            if seconds <= 0:
+                return count
+            begun, is_due = time.monotonic(), False
+            try:
+                is_due = await self._wait(seconds)
+            finally:
+                throttle.waited(time.monotonic() - begun)
+                if not is_due:
+                    throttle.spend(-count)
+            if is_due:
+                return count
+        return wanted
+
+    def spend(self, count: int) -> None:
+        """See `Throttle.spend`."""
+        if self._throttle is not None:
+            self._throttle.spend(count)
+
+    async def _wait(self, seconds: float) -> bool:
+        """Whether the time has passed, and nothing has happened before."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = loop.call_later(seconds, _settle, waiter, True)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            _settle(self._waiter, False)
+
+
+def _settle(waiter: "asyncio.Future[bool]", is_due: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_due)
+
+
 class Body(Protocol):
     """The body of one request; it can be taken once."""
 
@@ -114,6 +219,15 @@ class Body(Protocol):
     @property
     def interrupted_by(self) -> Reason | None:
         """The first reason that was given to `interrupt`."""
+        ...
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """Lets `save` and `fill` take bytes as quickly as this allows from now on; None ends that.
+
+        Bytes that wait for it are not waited for: a client is neither idle nor slow meanwhile. What
+        is in memory when somebody interrupts, or the client vanishes, is taken at once, and counts.
+        Who gives one takes it back behind `save`, or the last `fill`.
+        """
         ...
 
     @property

@@ -30,6 +30,7 @@ from tusd_py.hooks.events import (
     BytesDropped,
     BytesReceived,
     Committed,
+    HeldBack,
     HookCalled,
     LimitReached,
     Observed,
@@ -68,6 +69,7 @@ _COUNTED = (
     (CounterMetricFamily, "tusd_records_rebuilt", "Lost records made anew from what is stored."),
     (CounterMetricFamily, "tusd_fsync_failures", "Uploads that fell back since a sync failed."),
     (CounterMetricFamily, "tusd_s3_retries", "Calls to an S3 store that were repeated."),
+    (CounterMetricFamily, "tusd_held_back_seconds", "That bodies waited for a limit of speed."),
 )
 _NOW = (
     ("tusd_connections_open", "Connections of clients, as of a second ago."),
@@ -117,7 +119,8 @@ class Metrics(Collector):
         self._open = numbers.find(*_OPEN, count=2)
         counted = [numbers.find(title) for _, title, _ in _COUNTED]
         self._received, self._created, self._finished, self._terminated, self._expired = counted[:5]
-        self._dropped, self._recovered, self._rebuilt, self._lost, self._retried = counted[5:]
+        self._dropped, self._recovered, self._rebuilt, self._lost, self._retried = counted[5:10]
+        self._held_back = counted[10]
         self._cuts = {why: numbers.find("cuts", why) for why in CUTS}
         self._connections, self._appends = (numbers.find(title) for title, _ in _NOW)
         # An earlier worker may have been killed in the midst of them.
@@ -176,6 +179,8 @@ class Metrics(Collector):
             case UploadBuried():
                 is_asked = event.phase == "terminated"
                 values[self._terminated if is_asked else self._expired] += 1
+            case HeldBack():
+                values[self._held_back] += event.seconds
             case AppendCut():
                 values[self._cuts[event.why]] += 1
             case BytesDropped():

@@ -206,6 +206,9 @@ class UploadSettings:
     max_metadata_size: int = 16 << 10
     max_open_uploads: int = 100_000
     max_open_uploads_per_client: int = 2_000
+    max_speed: int | None = None
+    max_speed_per_client: int | None = None
+    max_speed_per_upload: int | None = None
     expire_after: float | None = 86_400.0
     fsync: str = Fsync.COMPLETE.value
     behind_proxy: bool = False
@@ -253,6 +256,9 @@ class UploadSettings:
             max_metadata=self.max_metadata_size,
             max_open_uploads=self.max_open_uploads or None,
             max_open_per_client=self.max_open_uploads_per_client or None,
+            max_speed=self.max_speed,
+            max_speed_per_client=self.max_speed_per_client,
+            max_speed_per_upload=self.max_speed_per_upload,
         )
 
 

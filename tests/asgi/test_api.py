@@ -69,6 +69,7 @@ async def test_an_upload_as_it_is_told(tmp_path: Path) -> None:
             "state": "receiving",
             "offset": 3,
             "length": 5,
+            "max_speed": None,
             "filename": "a.txt",
             "filetype": "text/plain",
             "metadata": {"filename": "a.txt", "type": "text/plain", "x": ""},

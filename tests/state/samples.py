@@ -62,5 +62,6 @@ UPLOADS = st.builds(
     ),
     principal=st.none() | TEXT,
     paused=st.just(False),
+    max_speed=st.none(),
 )
 """Any record, but for the parts of a final one: those must be there."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tusd_py.body import EndedBy, File, Reason, Received
+from tusd_py.body import EndedBy, File, Reason, Received, Throttle
 from tusd_py.protocol.checksum import Digest
 
 
@@ -64,6 +64,9 @@ class Bytes:
 
     def interrupt(self, reason: Reason) -> None:
         self.interrupted_by = self.interrupted_by or reason
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """Not needed by a storage."""
 
     @property
     def came(self) -> int:

@@ -3,7 +3,7 @@
 The rules:
 - Whoever asks is asked who they are, as for everything else, before anything is looked at. Uploads
   of others are not there.
-- No lock is taken, and no upload is disturbed but one that is to be paused.
+- No lock is taken, and no upload is disturbed but one that is to be paused or limited.
 """
 
 import urllib.parse

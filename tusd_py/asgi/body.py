@@ -7,7 +7,8 @@ The rules:
 - What has reached the server when somebody interrupts is taken as well, for some milliseconds: a
   client that lost its connection asks with HEAD at once, while its last bytes are still in line.
 - Small pieces are gathered until they are worth a write; one write is under way at a time.
-- How slow a client is, is measured while it is waited for, and not while the disk is.
+- How slow a client is, is measured while it is waited for, and not while the disk is, or a limit.
+- What may not be taken yet stays where it is; less is read ahead then.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 
-from tusd_py.body import Body, EndedBy, File, Reason, Received
+from tusd_py.body import Body, EndedBy, File, Gate, Reason, Received, Throttle
 from tusd_py.protocol.checksum import Digest
 
 Message = MutableMapping[str, Any]
@@ -29,6 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 logger = logging.getLogger("tusd_py")
 
 _READ_AHEAD = 1 << 20
+_READ_AHEAD_LIMITED = 64 << 10
 _WORTH_A_WRITE = 256 << 10
 _GATHER_FOR = 0.25
 _LAST_CALL = 0.02
@@ -105,6 +107,8 @@ class ReceiveBody:
         self._room = asyncio.Event()
         self._room.set()
         self._is_last_call = False
+        self._gate = Gate()
+        self._admitted = 0
         self.interrupted_by: Reason | None = None
         self.is_begun = False
 
@@ -132,6 +136,13 @@ class ReceiveBody:
         if self.interrupted_by is None:
             self.interrupted_by = reason
         self._changed.set()
+        self._gate.open()
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """See `Body.limit`."""
+        self._gate.spend(-self._admitted)
+        self._admitted = 0
+        self._gate.limit(throttle)
 
     async def save(
         self, file: File, offset: int, at_most: int, digest: Digest | None = None
@@ -148,7 +159,9 @@ class ReceiveBody:
                     # stored in its place.
                     await asyncio.wait({reader}, timeout=_LAST_CALL)
                     self._is_last_call = True
-                chunks = self._take(at_most - count)
+                if given_up is not None:
+                    self._gate.open()
+                chunks = self._take(await self._admit(at_most - count))
                 if chunks:
                     count += await anyio.to_thread.run_sync(
                         _write, file, offset + count, chunks, digest
@@ -164,8 +177,9 @@ class ReceiveBody:
         """See `Body.fill`."""
         if not self._waiting and self.ended_by is None:
             await self._until_some()
+        admitted = await self._admit(len(buffer) or self._waiting)
         count = 0
-        for chunk in self._take(len(buffer)):
+        for chunk in self._take(min(len(buffer), admitted)):
             buffer[count : count + len(chunk)] = chunk
             count += len(chunk)
         return count
@@ -207,9 +221,19 @@ class ReceiveBody:
             await self._until(lambda: self._waiting > 0)
         if not self._waiting:
             return None if self._is_over() else EndedBy.IDLE
-        with anyio.move_on_after(_GATHER_FOR):
-            await self._until(lambda: self._waiting >= _WORTH_A_WRITE)
+        if not self._gate.is_limited:
+            with anyio.move_on_after(_GATHER_FOR):
+                await self._until(lambda: self._waiting >= _WORTH_A_WRITE)
         return EndedBy.TOO_SLOW if self._is_too_slow(loop.time() - begun) else None
+
+    async def _admit(self, wanted: int) -> int:
+        """How many of the bytes that wait may be taken, now that this has waited for it."""
+        wanted = min(wanted, self._waiting)
+        if not self._gate.is_limited or not wanted:
+            return wanted
+        if not self._admitted:
+            self._admitted = await self._gate.admit(wanted)
+        return min(wanted, self._admitted)
 
     def _is_too_slow(self, waited: float) -> bool:
         self._measured_for += waited
@@ -239,9 +263,14 @@ class ReceiveBody:
             taken.append(chunk)
             at_most -= len(chunk)
             self._waiting -= len(chunk)
-        if self._waiting < _READ_AHEAD:
+            self._admitted = max(0, self._admitted - len(chunk))
+        if self._waiting < self._most_ahead:
             self._room.set()
         return taken
+
+    @property
+    def _most_ahead(self) -> int:
+        return _READ_AHEAD_LIMITED if self._gate.is_limited else _READ_AHEAD
 
     async def _until_some(self) -> None:
         """Until something is waiting, or nothing more comes."""
@@ -289,7 +318,7 @@ class ReceiveBody:
                 self._came += len(chunk)
             if not message.get("more_body", False):
                 self._ended = EndedBy.END
-        if self._waiting >= _READ_AHEAD:
+        if self._waiting >= self._most_ahead:
             self._room.clear()
         self._changed.set()
 

@@ -6,12 +6,14 @@ from tusd_py.asgi.frame import Frame
 from tusd_py.asgi.responding import Exchange
 from tusd_py.asgi.shown import build_json
 from tusd_py.body import EndedBy
-from tusd_py.engine.control import set_paused
+from tusd_py.engine.control import set_max_speed, set_paused
 from tusd_py.engine.rebuild import look_up
 from tusd_py.engine.services import Services
+from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.errors import InvalidQuestion
 from tusd_py.protocol.headers import parse_media_type
+from tusd_py.protocol.upload import SLOWEST
 
 LONGEST = 4096
 """Bytes of a body."""
@@ -22,14 +24,17 @@ async def control(services: Services, frame: Frame, exchange: Exchange, base_pat
 
     Raises:
         InvalidQuestion: It cannot be read.
-        TusError: See `Frame.admit` and `set_paused`.
+        TusError: See `Frame.admit`, `set_paused` and `set_max_speed`.
     """
     upload_id = exchange.upload_id
     grant = await frame.admit(exchange, "control", upload_id)
-    paused = _parse_wish(await _read(exchange))
+    wish = _parse_wish(await _read(exchange))
     if services.recalls:
         await look_up(services, Query(upload_id=upload_id, grant=grant))
-    upload = await set_paused(services, upload_id, grant, paused=paused)
+    if "paused" in wish:
+        upload = await set_paused(services, upload_id, grant, paused=bool(wish["paused"]))
+    if "max_speed" in wish:
+        upload = await set_max_speed(services, upload_id, grant, wish["max_speed"])
     show = frame.callers.show_for(exchange.scope, exchange.headers, base_path)
     await exchange.respond(build_json(show(upload)))
 
@@ -50,13 +55,28 @@ async def _read(exchange: Exchange) -> bytes:
     return bytes(buffer[:count])
 
 
-def _parse_wish(body: bytes) -> bool:
-    """Whether an upload shall be paused."""
+def _parse_wish(body: bytes) -> dict[str, int | None]:
+    """What somebody wants of an upload: `paused`, `max_speed`, or both of them."""
     try:
         wish = json.loads(body)
     except (ValueError, RecursionError):
         wish = None
-    match wish:
-        case {"paused": bool(paused), **others} if not others:
-            return paused
-    raise InvalidQuestion('send {"paused": true} or {"paused": false}')
+    if not isinstance(wish, dict) or not wish or wish.keys() - {"paused", "max_speed"}:
+        raise InvalidQuestion('send {"paused": true or false, "max_speed": ...}, one or both')
+    if not isinstance(wish.get("paused", False), bool):
+        raise InvalidQuestion("paused is true or false")
+    check_max_speed(wish.get("max_speed"))
+    return wish
+
+
+def check_max_speed(value: object) -> int | None:
+    """The limit of an upload, as somebody sent it.
+
+    Raises:
+        InvalidQuestion: It is none.
+    """
+    if value is None or (type(value) is int and SLOWEST <= value <= abnf.LARGEST_INTEGER):
+        return value
+    raise InvalidQuestion(
+        f"max_speed is a whole number of bytes per second, {SLOWEST} or more, or null"
+    )

@@ -145,7 +145,9 @@ class TusRoutes:
             if isinstance(command, commands.Append):
                 upload = append_now(services, command, data)
             elif isinstance(command, commands.Create):
-                upload = create_at_once(services, self._with_client(command, scope, headers), data)
+                if self._names_client(command):
+                    command = command._replace(client=self._frame.callers.address(scope, headers))
+                upload = create_at_once(services, command, data)
             else:
                 return None
         except TusError:
@@ -205,8 +207,9 @@ class TusRoutes:
             command = _granted(command, exchange.grant)
             confirm = partial(ask, authorize, access)
         self._frame.count(exchange)
-        if isinstance(command, commands.Create):
-            command = self._with_client(command, exchange.scope, request.headers)
+        if isinstance(command, commands.Create | commands.Append) and self._names_client(command):
+            address = self._frame.callers.address(exchange.scope, request.headers)
+            command = command._replace(client=address)
         if self._services.recalls:
             await look_up(self._services, command)
         if isinstance(command, commands.Download):
@@ -250,13 +253,11 @@ class TusRoutes:
             location += "?" + command.grant.query_for(upload.id)
         return tus1.build_created(upload, location, *replies)
 
-    def _with_client(
-        self, command: commands.Create, scope: Scope, headers: Headers
-    ) -> commands.Create:
-        """The command with its client's address, if that is to be on record."""
-        if self._services.limits.max_open_per_client is None:
-            return command
-        return command._replace(client=self._frame.callers.address(scope, headers))
+    def _names_client(self, command: commands.Create | commands.Append) -> bool:
+        """Whether its client's address is needed, as a limit holds for each."""
+        limits = self._services.limits
+        is_counted = isinstance(command, commands.Create) and limits.max_open_per_client is not None
+        return is_counted or limits.speed_of_client(command.grant) is not None
 
     async def _expires(self, upload_id: str, grant: Grant | None) -> tuple[Header, ...]:
         """What also the refusal of an append tells, if it can be known just now."""

@@ -28,6 +28,7 @@ def build_upload(upload: Upload, url: str, now: float) -> dict[str, object]:
         "state": state_of(upload, now).value,
         "offset": upload.upload_offset,
         "length": upload.upload_length,
+        "max_speed": upload.max_speed,
         "filename": metadata.get("filename") or metadata.get("name") or "",
         "filetype": metadata.get("filetype") or metadata.get("type") or "",
         "metadata": metadata,

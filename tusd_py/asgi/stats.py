@@ -91,6 +91,9 @@ class Stats:
             "active": sum(each.active for each in own),
             "listeners": sum(each.listeners for each in own),
             "speed": round(sum(each.speed for each in own), 1),
+            "max_speed": services.limits.max_speed,
+            "max_speed_per_client": services.limits.max_speed_per_client,
+            "max_speed_per_upload": services.limits.max_speed_per_upload,
             "disk": await anyio.to_thread.run_sync(self._disk),
             "since_start": {
                 "created": counts.created,

@@ -45,6 +45,13 @@ def _limit(text: str) -> int | None:
     return parse_size(text) or None  # 0 is tusd's word for no limit
 
 
+def _speed(text: str) -> int | None:
+    speed = _limit(text)
+    if speed is not None and speed < 1024:
+        raise ValueError(f"{text!r} is too slow; give 1KiB or more, or 0 for no limit")
+    return speed
+
+
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError(f"{text!r} is not a number, such as 1000; 0 is for no limit")
@@ -53,6 +60,7 @@ def _count(text: str) -> int:
 
 LIMIT = _Parsed("size", _limit, "none")
 SIZE = _Parsed("size", parse_size)
+SPEED = _Parsed("size", _speed, "none")
 COUNT = _Parsed("number", _count)
 DURATION = _Parsed("duration", parse_duration)
 EXPIRY = _Parsed("duration", parse_duration, "never")

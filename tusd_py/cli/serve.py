@@ -13,6 +13,7 @@ from tusd_py.cli.flags import (
     NETWORKS,
     PATTERN,
     SIZE,
+    SPEED,
     bucket_flags,
     flag,
     hook_flags,
@@ -93,6 +94,20 @@ from tusd_py.wiring import (
     default="2000",
     help="Likewise, of whoever an upload belongs to, or of one address where nobody is asked.",
 )
+@flag(
+    "--max-speed",
+    type=SPEED,
+    default="none",
+    help="Bytes per second of all uploads together, such as 10MB, over all workers; what comes "
+    "faster waits.",
+)
+@flag(
+    "--max-speed-per-client",
+    type=SPEED,
+    default="none",
+    help="Likewise, of whoever sends them: the principal, or one address where nobody is asked.",
+)
+@flag("--max-speed-per-upload", type=SPEED, default="none", help="Likewise, of one upload.")
 @flag(
     "--expire-after",
     type=EXPIRY,

@@ -209,6 +209,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
         # Somebody did so when this append was let in, and not known of yet.
         live.body.interrupt(Reason.PAUSED)
     services.observe(AppendsSeen(count=len(services.live)))
+    services.speeds.begin(services.limits, command, live.upload, live.body)
     try:
         counts = None if live.follows else partial(_counts, services, command, live, plan, digests)
         received = await live.writer.take(live.body, plan.at_most, digests, commit, counts)
@@ -217,6 +218,7 @@ async def _store(services: Services, command: Append, live: Live, plan: AppendPl
     finally:
         services.step("receive", begun)
         del services.live[live.upload.id]
+        services.speeds.end(live.upload.id, live.body)
         services.observe(AppendsSeen(count=len(services.live)))
     return _judge(services, command, live, plan, received, digests)
 

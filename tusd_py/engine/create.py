@@ -30,7 +30,7 @@ from tusd_py.protocol.errors import (
     UploadTooLarge,
 )
 from tusd_py.protocol.metadata import build_upload_metadata, parse_upload_metadata
-from tusd_py.protocol.upload import Phase, Reply, Upload
+from tusd_py.protocol.upload import SLOWEST, Phase, Reply, Upload
 
 
 async def create(
@@ -109,7 +109,11 @@ def _first(upload: Upload, command: Create) -> Append | None:
     if command.content is None:
         return None
     return Append(
-        upload_id=upload.id, upload_offset=0, content=command.content, grant=command.grant
+        upload_id=upload.id,
+        upload_offset=0,
+        content=command.content,
+        grant=command.grant,
+        client=command.client,
     )
 
 
@@ -168,6 +172,9 @@ async def _insert(services: Services, upload: Upload, request: RequestInfo) -> U
             upload = await services.insert(upload)
         services.note_created(upload)
     try:
+        if upload.max_speed is not None:
+            # Nobody knows of the upload yet, so this need not be one with its record.
+            await services.state.set_max_speed(upload.id, upload.max_speed)
         await services.storage.note(upload)
     except TusError:
         await _withdraw(services, upload.id, request)
@@ -239,7 +246,14 @@ def _changed(services: Services, upload: Upload, changes: Changes) -> Upload:
         id=upload.id if changes.id is None else _checked_id(changes.id),
         changed_metadata=metadata,
         target=upload.target if changes.target is None else changes.target,
+        max_speed=None if changes.max_speed is None else _checked_speed(changes.max_speed),
     )
+
+
+def _checked_speed(max_speed: int) -> int:
+    if max_speed < SLOWEST:
+        raise ValueError(f"the application chose the speed {max_speed}; {SLOWEST} is the least")
+    return max_speed
 
 
 def _checked_id(upload_id: str) -> str:

@@ -15,6 +15,7 @@ import anyio
 from tusd_py.engine.live import Live
 from tusd_py.engine.open_uploads import OpenUploads
 from tusd_py.engine.room import Room
+from tusd_py.engine.speed import Speeds
 from tusd_py.engine.talk import Talk
 from tusd_py.hooks.events import (
     Committed,
@@ -237,6 +238,7 @@ class Services:
         paused: Uploads that were paused since this process began, and did not go on.
         talk: What other processes on the same uploads are told.
         room: What is free of the disk.
+        speeds: How quickly bytes are taken.
         open_uploads: How many uploads are open.
         is_ending: Whether the server is to end, so that no body is begun any more.
         tells: Whether some process tells an application of the ends of uploads.
@@ -267,9 +269,11 @@ class Services:
     recalls: bool = False
     wake_outbox: Callable[[], None] = lambda: None
     room: Room = field(init=False)
+    speeds: Speeds = field(init=False)
 
     def __post_init__(self) -> None:
         self.room = Room(self.storage.free)
+        self.speeds = Speeds(self.talk, self.observe)
 
     def observe(self, event: Observed) -> None:
         """Tells the observers."""

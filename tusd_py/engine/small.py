@@ -16,6 +16,7 @@ The rules:
   costs more than all of it. While the disk is not, it is done in threads. What cannot be committed
   there just now is taken back, and left to them as well.
 - Where nothing has to be waited for, not even a task is needed: see `append_now`.
+- Where a speed is limited, bytes may have to wait: the long way.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tusd_py.body import EndedBy, File, Reason, Received
+from tusd_py.body import EndedBy, File, Gate, Reason, Received, Throttle
 from tusd_py.engine.finish import asks, fall_back, finish
 from tusd_py.engine.services import Fsync, Services, to_the_end
 from tusd_py.hooks.events import BytesReceived, Committed, Synced
@@ -45,6 +46,8 @@ class Unusual(Exception):
 class Memory:
     """A body that was taken whole; see `body.Body`."""
 
+    _gate: Gate | None = None
+
     def __init__(self, data: bytes, trailers: Sequence[tuple[bytes, bytes]]) -> None:
         self.data = data
         self._length = len(data)
@@ -63,6 +66,15 @@ class Memory:
     def interrupt(self, reason: Reason) -> None:
         """See `Body.interrupt`: all of it is here, so nobody waits for long."""
         self.interrupted_by = self.interrupted_by or reason
+        if self._gate is not None:
+            self._gate.open()
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """See `Body.limit`."""
+        self._gate = self._gate or Gate()
+        if self.interrupted_by is not None:
+            self._gate.open()
+        self._gate.limit(throttle)
 
     async def save(
         self, file: File, offset: int, at_most: int, digest: Digest | None = None
@@ -72,18 +84,23 @@ class Memory:
         if digest is not None:
             digest.update(data)
 
-        def write() -> None:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(file.descriptor(), data[done:], offset + done)
+        def write(start: int, end: int) -> None:
+            while start < end:
+                start += os.pwrite(file.descriptor(), data[start:end], offset + start)
 
-        await to_the_end(asyncio.to_thread(write), lambda: None)
+        done = 0
+        while done < len(data):
+            end = done + await self._admit(len(data) - done)
+            await to_the_end(asyncio.to_thread(write, done, end), lambda: None)
+            done = end
         ended_by = EndedBy.END if len(data) == len(self.data) else EndedBy.LIMIT
         return Received(count=len(data), ended_by=ended_by)
 
     async def fill(self, buffer: memoryview) -> int:
         """See `Body.fill`."""
         count = min(len(buffer), len(self.data))
+        if count:
+            count = await self._admit(count)
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
 
@@ -91,6 +108,10 @@ class Memory:
     def ended_by(self) -> EndedBy | None:
         """See `Body.ended_by`."""
         return None if self.data else EndedBy.END
+
+    async def _admit(self, count: int) -> int:
+        """How many of these bytes may be taken, now that this has waited for it."""
+        return count if self._gate is None else await self._gate.admit(count)
 
 
 def append_now(services: Services, command: Append, data: bytes) -> Upload | None:
@@ -208,6 +229,8 @@ def _planned(
     is_new: bool,
 ) -> _Plan:
     if upload is None or upload.phase is not Phase.RECEIVING or upload.is_final:
+        raise Unusual
+    if services.speeds.are_limited(services.limits, command, upload):
         raise Unusual
     try:
         plan = decide.append(command, upload, services.limits, services.clock())

@@ -130,6 +130,12 @@ class Committed(NamedTuple):
     seconds: float
 
 
+class HeldBack(NamedTuple):
+    """Bytes waited for a limit of speed; told a few times a second, added up."""
+
+    seconds: float
+
+
 class Step(NamedTuple):
     """A part of a request has ended; told only where requests are traced.
 
@@ -232,6 +238,7 @@ Observed = (
     | UploadsSeen
     | Synced
     | Committed
+    | HeldBack
     | Step
     | UploadRecovered
     | RecordRebuilt

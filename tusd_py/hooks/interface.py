@@ -109,12 +109,14 @@ class Changes:
         metadata: In place of the client's; `HEAD` still repeats what the client sent.
         target: Where the finished file shall lie, a relative path.
         reply: What to add to the response that tells of the creation.
+        max_speed: Bytes per second that the upload may have, at least 1,024.
     """
 
     id: str | None = None
     metadata: Mapping[str, bytes] | None = None
     target: str | None = None
     reply: Reply | None = None
+    max_speed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ class Append(NamedTuple):
     Attributes:
         upload_offset: Where the client believes that the upload stands, in bytes.
         upload_length: The whole length in bytes, if it is told only now.
+        client: As of `Create`.
     """
 
     upload_id: str
@@ -96,6 +97,7 @@ class Append(NamedTuple):
     content: Content
     upload_length: int | None = None
     grant: Grant | None = None
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,9 @@ class Limits:
         min_free_disk: Bytes that stay free where the uploads lie; 0 to take whatever fits.
         max_open_uploads: Uploads that wait for bytes, or None for no limit.
         max_open_per_client: Likewise, of one client.
+        max_speed: Bytes per second of all uploads together, or None for no limit.
+        max_speed_per_client: Likewise, of all uploads of one client.
+        max_speed_per_upload: Likewise, of one upload.
     """
 
     max_size: int | None = None
@@ -45,13 +48,29 @@ class Limits:
     min_free_disk: int = 64 << 20
     max_open_uploads: int | None = None
     max_open_per_client: int | None = None
+    max_speed: int | None = None
+    max_speed_per_client: int | None = None
+    max_speed_per_upload: int | None = None
+
+    @property
+    def has_speeds(self) -> bool:
+        """Whether any speed is limited."""
+        speeds = (self.max_speed, self.max_speed_per_client, self.max_speed_per_upload)
+        return speeds != (None, None, None)
+
+    def speed_of_client(self, grant: Grant | None) -> int | None:
+        """What a client may bring, in bytes per second, with its grant."""
+        return _least(self.max_speed_per_client, None if grant is None else grant.max_speed)
+
+    def speed_of_upload(self, max_speed: int | None) -> int | None:
+        """What may be brought to an upload that has a limit of its own, in bytes per second."""
+        return _least(self.max_speed_per_upload, max_speed)
 
     def narrowed(self, grant: Grant | None) -> "Limits":
         """These, and what the grant of whoever asks allows."""
         if grant is None or grant.max_size is None:
             return self
-        sizes = (self.max_size, grant.max_size)
-        return replace(self, max_size=min(size for size in sizes if size is not None))
+        return replace(self, max_size=_least(self.max_size, grant.max_size))
 
     def expires_at(self, now: float) -> float | None:
         """When an upload that is touched now expires; seconds since the epoch."""
@@ -85,6 +104,11 @@ class Limits:
         """
         if self.min_free_disk and free - needed < self.min_free_disk:
             raise FloorReached(self.min_free_disk)
+
+
+def _least(*limits: int | None) -> int | None:
+    """The smallest of some limits, each of which may be None for none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 class AppendPlan(NamedTuple):
@@ -166,7 +190,7 @@ def create(command: Create, upload_id: str, limits: Limits, now: float) -> Uploa
         phase=Phase.FINISHING if command.upload_length == 0 else Phase.RECEIVING,
         tail=Tail.SEALED if command.part_ids else Tail.OPEN,
         principal=principal,
-        client=None if principal else command.client or None,
+        client=None if principal or limits.max_open_per_client is None else command.client or None,
     )
 
 

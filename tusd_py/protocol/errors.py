@@ -504,7 +504,7 @@ class TooManyUploadsInAll(TooManyUploads):
 
 
 class NotReceiving(TusError):
-    """An upload that takes no bytes, or none any more, cannot be paused, or go on."""
+    """An upload that takes no bytes, or none any more, cannot be paused, go on or be limited."""
 
     code, status, section = "ERR_UPLOAD_NOT_RECEIVING", 409, ""
 

@@ -19,6 +19,7 @@ class Grant:
             in particular, whose uploads are everyone's.
         has_all: Whether uploads of all owners are there for it.
         max_size: Bytes of one upload, None for what the server takes.
+        max_speed: Bytes per second of all that it uploads, at least 1,024; likewise.
         query_for: What the URL of an upload that is created now needs as its query string so that
             its client can go on there, by the upload's id; None for nothing.
     """
@@ -26,6 +27,7 @@ class Grant:
     principal: str = ""
     has_all: bool = False
     max_size: int | None = None
+    max_speed: int | None = None
     query_for: Callable[[str], str] | None = None
 
     def reaches(self, owner: str | None) -> bool:

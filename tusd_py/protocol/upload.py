@@ -32,6 +32,10 @@ GONE = frozenset({Phase.TERMINATED, Phase.EXPIRED})
 """The phases in which an upload is only remembered, so that its URL can say what became of it."""
 
 
+SLOWEST = 1024
+"""Bytes per second, the least that a speed can be limited to."""
+
+
 class Tail(enum.StrEnum):
     """Whether bytes that lie in storage beyond `upload_offset` count."""
 
@@ -84,6 +88,7 @@ class Upload(NamedTuple):
             principal; None otherwise.
         paused: Whether somebody wants no more bytes of it for now. It is read with the record, and
             not written with it.
+        max_speed: Bytes per second that somebody allows it, None for no limit of its own; likewise.
     """
 
     id: str
@@ -107,6 +112,7 @@ class Upload(NamedTuple):
     principal: str | None = None
     client: str | None = None
     paused: bool = False
+    max_speed: int | None = None
 
     @property
     def metadata(self) -> dict[str, bytes]:

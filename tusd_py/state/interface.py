@@ -189,6 +189,10 @@ class StateStore(Protocol):
         """
         ...
 
+    async def set_max_speed(self, upload_id: str, max_speed: int | None) -> None:
+        """Likewise says how many bytes per second are wanted, None for no limit."""
+        ...
+
     def load_now(self, upload_id: str) -> Upload | None:
         """As `load`, at once and on the event loop: for when the disk is known to be quick.
 

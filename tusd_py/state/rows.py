@@ -16,7 +16,7 @@ _COLUMNS = Upload._fields[: Upload._fields.index("paused")]
 """Those of the table `uploads`; what stands behind them is read from beside it."""
 
 SELECT = (
-    f"SELECT {', '.join(_COLUMNS)}, COALESCE(paused, 0) "  # noqa: S608
+    f"SELECT {', '.join(_COLUMNS)}, COALESCE(paused, 0), max_speed "  # noqa: S608
     "FROM uploads LEFT JOIN controls ON upload_id = id"
 )
 _SELECT_ONE = f"{SELECT} WHERE id = ?"

@@ -32,6 +32,7 @@ MIGRATIONS: tuple[str, ...] = tuple(
         "listing",
         "events",
         "controls",
+        "speeds",
     )
 )
 """Step n takes a database from version n to n + 1."""
@@ -207,9 +208,20 @@ class SqliteState:
             "SELECT id, ? FROM uploads WHERE id = ? AND phase = 'receiving' "
             "ON CONFLICT (upload_id) DO UPDATE SET paused = excluded.paused"
         )
+        await self._control(query, paused, upload_id)
 
+    async def set_max_speed(self, upload_id: str, max_speed: int | None) -> None:
+        """See `StateStore.set_max_speed`."""
+        query = (
+            "INSERT INTO controls (upload_id, paused, max_speed) "
+            "SELECT id, 0, ? FROM uploads WHERE id = ? AND phase = 'receiving' "
+            "ON CONFLICT (upload_id) DO UPDATE SET max_speed = excluded.max_speed"
+        )
+        await self._control(query, max_speed, upload_id)
+
+    async def _control(self, query: str, value: int | None, upload_id: str) -> None:
         def job(connection: sqlite3.Connection) -> None:
-            connection.execute(query, (paused, upload_id))
+            connection.execute(query, (value, upload_id))
 
         await self._write(job)
 

@@ -8,6 +8,9 @@ The rules:
 - Slow: what trickles in is gathered in memory, a few KiB for at most a second or so. One thread
   writes what is due of all bodies, one behind the other, and closes their files: a slow client owns
   a socket and a small buffer.
+- Limited: nobody reads but a task on the loop, as many bytes as may be taken. Where nothing has
+  come, the transport reads once, if all that it can bring may be taken; otherwise the task looks
+  again soon, since to be told would need another descriptor. What was read before is held back too.
 - One thread at a time writes for a body, and `save` never ends before it has.
 - What has reached the server when somebody interrupts is taken as well, for some milliseconds: a
   client that lost its connection asks with HEAD at once, while its last bytes are still in line.
@@ -19,7 +22,7 @@ from typing import Protocol
 
 import anyio
 
-from tusd_py.body import Digest, EndedBy, File, Reason, Received
+from tusd_py.body import Digest, EndedBy, File, Gate, Reason, Received, Throttle
 from tusd_py.wire.bursts import Burst, FileBurst, MemoryBurst
 from tusd_py.wire.workshop import Workshop
 
@@ -33,6 +36,12 @@ _GATHER_FOR = 1.0
 _MOST_PENDING = 1 << 20
 _LAST_CALL = 0.02
 _SPEED_WINDOW = 30.0
+_MOST_READ = 256 << 10
+"""Bytes that a transport reads at once."""
+
+_FIRST_LOOK = 0.004
+_LAST_LOOK = 0.25
+"""Seconds between looks at a socket that had nothing; each is twice as long as the one before."""
 
 
 class Source(Protocol):
@@ -72,8 +81,16 @@ class Source(Protocol):
         """Lets nobody else read: a duplicate of the socket's descriptor, None if it is closed."""
         ...
 
+    def hold(self) -> None:
+        """As `borrow`, for `take_some`."""
+        ...
+
+    def take_some(self, at_most: int) -> bytes | None:
+        """Some bytes of the client, None if there are none now; empty if it is gone."""
+        ...
+
     def restore(self) -> None:
-        """Ends what `borrow` began; reads again."""
+        """Ends what `borrow` or `hold` began; reads again, once at least."""
         ...
 
 
@@ -99,13 +116,17 @@ class SocketBody:
         "_file",
         "_first",
         "_flows",
+        "_gate",
+        "_held",
         "_idle_timeout",
         "_is_last_call",
         "_is_open",
         "_last",
         "_left",
+        "_next",
         "_offset",
         "_pending",
+        "_reading",
         "_room",
         "_slowest_speed",
         "_source",
@@ -146,6 +167,10 @@ class SocketBody:
         self._digest: Digest | None = None
         self._offset = self._count = self._room = 0
         self._is_last_call = self._flows = False
+        self._gate: Gate | None = None
+        self._held = bytearray()
+        self._reading: asyncio.Task[None] | None = None
+        self._next: asyncio.Future[int] | None = None
         self.interrupted_by: Reason | None = None
         self.is_begun = False
 
@@ -172,7 +197,21 @@ class SocketBody:
             self.interrupted_by = reason
         if self._burst is not None:
             self._burst.stop = True
+        self._let_go()
         self._wake()
+
+    def limit(self, throttle: Throttle | None) -> None:
+        """See `Body.limit`."""
+        if self._gate is not None:
+            self._gate.limit(throttle)
+            if throttle is None:
+                self._end_limit()
+        elif throttle is not None:
+            self._gate, self._flows = Gate(), False
+            self._gate.limit(throttle)
+            if self._burst is not None:
+                self._burst.stop = True
+            self._begin_limit()
 
     def whole(self) -> bytes | None:
         """See `Body.whole`."""
@@ -214,7 +253,7 @@ class SocketBody:
         """See `Body.fill`."""
         self._begin()
         self._come_back()
-        flows = self._flows and self.interrupted_by is None
+        flows = self._flows and self.interrupted_by is None and self._gate is None
         if flows and not buffer:
             return 0
         self._workshop.add(self)
@@ -288,23 +327,31 @@ class SocketBody:
     def feed(self, data: bytes) -> None:
         """On the loop: bytes of the client, of this body and perhaps of what follows it."""
         mine = data if len(data) <= self._left else data[: self._left]
-        now = self._workshop.loop.time()
-        if not self._pending:
-            self._first = now
-        self._last = now
-        self._pending += mine
-        self._came += len(mine)
+        if self._next is not None:
+            self._source.hold()
+            if not self._next.done():
+                self._next.set_result(len(mine))
+        self._receive(mine)
         self._left -= len(mine)
         if not self._left:
             self._end(EndedBy.END)
             self._source.give_back(data[len(mine) :])
         elif len(self._pending) >= _MOST_PENDING:
             self._source.pause()
+
+    def _receive(self, data: bytes | bytearray) -> None:
+        now = self._workshop.loop.time()
+        if not self._pending:
+            self._first = now
+        self._last = now
+        self._pending += data
+        self._came += len(data)
         if len(self._pending) >= self._wanted:
             self._wake()
 
     def lost(self) -> None:
         """On the loop: the client is gone."""
+        self._let_go()
         self._end(EndedBy.DISCONNECT)
         if self._burst is not None:
             self._burst.stop = True
@@ -318,6 +365,8 @@ class SocketBody:
         since, before = self._window
         if self._burst is not None:
             # The disk is slow, or the client fast.
+            self._last, self._window = now, (now, self._came)
+        elif self._gate is not None and self._gate.is_waited_at:
             self._last, self._window = now, (now, self._came)
         elif now - self._last > self._idle_timeout:
             self._end(EndedBy.IDLE)
@@ -344,6 +393,7 @@ class SocketBody:
     def settle(self, burst: Burst) -> None:
         """On the loop, when a thread has done what `look_after` asked for."""
         self._book(burst)
+        self._begin_limit()
         self._wake()
 
     def _begin(self) -> None:
@@ -352,15 +402,96 @@ class SocketBody:
             return
         self.is_begun = True
         data, is_lost = self._source.take_over(self)
-        self._pending = data if isinstance(data, bytearray) else bytearray(data)
-        self._came = len(self._pending)
-        self._left -= self._came
+        data = data if isinstance(data, bytearray) else bytearray(data)
+        self._left -= len(data)
         self._first = self._last = now = self._workshop.loop.time()
+        if data and self._gate is not None and self.interrupted_by is None:
+            self._held = data
+        else:
+            self._pending, self._came = data, len(data)
         self._window = (now, self._came)
-        if not self._left:
+        if self._held:
+            pass  # its end comes behind that
+        elif not self._left:
             self._ended = EndedBy.END
         elif is_lost:
             self._ended = EndedBy.DISCONNECT
+        self._begin_limit()
+
+    def _begin_limit(self) -> None:
+        """Reads no more than may be taken, once nobody else reads."""
+        is_over = self._ended is not None or self.interrupted_by is not None
+        if self._gate is None or self._reading is not None or not self.is_begun or is_over:
+            return
+        if self._burst is None:
+            self._source.hold()
+            self._reading = self._workshop.loop.create_task(self._read_limited(self._gate))
+
+    def _end_limit(self) -> None:
+        self._let_go()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = self._next = None
+            self._source.restore()
+            if self._is_last_call:
+                self._source.pause()
+        self._gate = None
+
+    def _let_go(self) -> None:
+        """Takes what is held back, though it is too early; it counts."""
+        if self._held and self._gate is not None:
+            self._gate.spend(len(self._held))
+            self._take_held(len(self._held))
+
+    async def _read_limited(self, gate: Gate) -> None:
+        pause = _FIRST_LOOK
+        while self._ended is None and self.interrupted_by is None:
+            if len(self._pending) >= _MOST_PENDING // 2:  # the disk is slower than the limit
+                await asyncio.sleep(_FIRST_LOOK)
+            elif await self._read_some(gate, len(self._held) or self._left):
+                pause = _FIRST_LOOK
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_LOOK)
+
+    async def _read_some(self, gate: Gate, wanted: int) -> bool:
+        """Whether there was something."""
+        count = await gate.admit(wanted)
+        if self._held:
+            gate.spend(min(count, len(self._held)) - count)
+            self._take_held(count)
+            return True
+        if self.interrupted_by is not None:
+            gate.spend(-count)
+            return False
+        data = self._source.take_some(count)
+        gate.spend(len(data or b"") - count)
+        if data is None:
+            # What a transport reads beyond this body is no part of it.
+            if count < min(self._left, _MOST_READ):
+                return False
+            gate.spend(await self._read_once())
+        elif data:
+            self.feed(data)
+        else:
+            self._end(EndedBy.DISCONNECT)
+        return True
+
+    async def _read_once(self) -> int:
+        """Lets the transport read: how many bytes came of it."""
+        self._next = self._workshop.loop.create_future()
+        self._source.restore()
+        try:
+            return await self._next
+        finally:
+            self._next = None
+
+    def _take_held(self, count: int) -> None:
+        piece = self._held[:count]
+        del self._held[:count]
+        self._receive(piece)
+        if not self._held and not self._left:
+            self._end(EndedBy.END)
 
     def _why_ended(self) -> EndedBy | None:
         if self._pending or (not self._room and self._left):
@@ -395,10 +526,12 @@ class SocketBody:
                 self._source.restore()
             elif self._ended is None and not self._is_last_call:
                 self._source.resume()
+            self._begin_limit()
 
     def _is_fast(self) -> bool:
         return (
             len(self._pending) >= _WORTH_A_BURST
+            and self._gate is None
             and self._last - self._first < _FAST_WITHIN
             and self._ended is None
             and self.interrupted_by is None
@@ -448,9 +581,10 @@ class SocketBody:
             await self._wait(wanted)
 
     async def _last_call(self) -> None:
-        with anyio.move_on_after(_LAST_CALL):
-            while self._ended is None:
-                await self._wait(_MOST_PENDING)
+        if self._gate is None:
+            with anyio.move_on_after(_LAST_CALL):
+                while self._ended is None:
+                    await self._wait(_MOST_PENDING)
         # A client that sends on would hold the lock.
         self._source.pause()
         self._is_last_call = True

@@ -224,9 +224,24 @@ class Cycle(RequestResponseCycle):
             borrowed = os.dup(self.transport.get_extra_info("socket").fileno())
         except OSError:  # no descriptor is free: the loop reads on
             return None
+        self.hold()
+        return borrowed
+
+    def hold(self) -> None:
+        """See `Source.hold`."""
         self.flow.pause_reading()
         self.flow.is_borrowed = True
-        return borrowed
+
+    def take_some(self, at_most: int) -> bytes | None:
+        """See `Source.take_some`."""
+        if self.transport.is_closing():
+            return b""
+        try:
+            return os.read(self.transport.get_extra_info("socket").fileno(), at_most)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
     def restore(self) -> None:
         """See `Source.restore`."""
