@@ -103,7 +103,7 @@ def bucket_stalled(scale: Scale) -> Iterator[Case]:
 def _beside_stalled(plan: Stream, peer: Peer, bench: Bench) -> Figures:
     """Everything goes by a proxy, in this process: it costs both more than the store does."""
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(_store(4 * plan.size + _SLOW * PART))
+        store = stack.enter_context(new_store(4 * plan.size + _SLOW * PART))
         proxy = stack.enter_context(S3Proxy(urlsplit(store.endpoint).port or 0))
         stack.enter_context(_told({"TUSD_PY_S3_ENDPOINT": proxy.endpoint}))
         uploads = stack.enter_context(folder(bench.disk))
@@ -154,7 +154,7 @@ def _send(link: Link, size: int) -> None:
 
 
 def _measure(plan: Stream, peer: Peer, bench: Bench) -> Figures:
-    with _store(plan.size * plan.connections) as store, folder(bench.disk) as uploads:
+    with new_store(plan.size * plan.connections) as store, folder(bench.disk) as uploads:
         if peer.name == BOTO3:
             figures = beside(WITHIN, _upload_file, store.endpoint, uploads / "source", plan.size)
         else:
@@ -166,7 +166,7 @@ def _measure(plan: Stream, peer: Peer, bench: Bench) -> Figures:
 
 
 @contextlib.contextmanager
-def _store(room: int) -> Iterator[S3Server]:
+def new_store(room: int) -> Iterator[S3Server]:
     """A new one with an empty bucket; the environment tells of it.
 
     Raises:

@@ -40,6 +40,8 @@ class Scale:
     bucket: int = 2 * GIB
     each_in_bucket: int = GIB
     large_in_bucket: int = 14 * GIB
+    speeds: int = 11
+    limited_seconds: float = 10.0
     rounds: int = 5
 
 
@@ -94,6 +96,8 @@ TINY = Scale(
     bucket=20 * MIB,
     each_in_bucket=6 * MIB,
     large_in_bucket=20 * MIB,
+    speeds=1,
+    limited_seconds=2.0,
     rounds=1,
 )
 """For the test of the benchmarks themselves."""

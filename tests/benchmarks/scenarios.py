@@ -26,6 +26,7 @@ from tests.benchmarks.peers import BARE, DEFAULT, NODE, OURS, STARLETTE, TUSD, P
 from tests.benchmarks.records import cleanup, records
 from tests.benchmarks.servers import folder, running
 from tests.benchmarks.siege import Plan, siege
+from tests.benchmarks.speeds import bucket_speed_limits, speed_limits
 from tests.benchmarks.uploading import Small, Stream, small, stream
 
 OTHERS = (STARLETTE, TUSD, NODE, "tuspyserver", "resumable-upload")
@@ -341,4 +342,6 @@ SCENARIOS: dict[str, Callable[[Scale], Iterator[Case]]] = {
     "s3": bucket,
     "s3-memory": bucket_memory,
     "s3-stalled": bucket_stalled,
+    "speed-limits": speed_limits,
+    "s3-speed-limits": bucket_speed_limits,
 }

@@ -64,7 +64,16 @@ def test_every_server_of_the_trio_gets_its_numbers(bench: Bench, name: str) -> N
     assert len([line for line in lines if " x |" in line]) == len(TRIO) - 1, "ratios to ours"
 
 
-LONG = {"listeners", "records", "s3-memory", "s3-stalled", "siege", "slow"}
+LONG = {
+    "listeners",
+    "records",
+    "s3-memory",
+    "s3-speed-limits",
+    "s3-stalled",
+    "siege",
+    "slow",
+    "speed-limits",
+}
 
 
 @pytest.mark.parametrize(
