@@ -39,7 +39,7 @@ class Scale:
     crowds: tuple[int, ...] = (1, 10, 100, 500, 1_000, 2_000)
     bucket: int = 2 * GIB
     each_in_bucket: int = GIB
-    large_in_bucket: int = 14 * GIB
+    large_in_bucket: int = 10 * GIB
     speeds: int = 11
     limited_seconds: float = 10.0
     rounds: int = 5

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.storage.bodies import Bytes
@@ -18,13 +19,16 @@ from tests.storage.samples import UPLOAD, committed, finished, named, store
 from tusd_py.body import EndedBy
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound, UploadTooLarge
 from tusd_py.protocol.upload import Upload
+from tusd_py.storage import s3_writer
 from tusd_py.storage.interface import Storage, WrongInstance
 from tusd_py.storage.s3 import S3Settings, S3Storage
 from tusd_py.storage.s3_bucket import Bucket
+from tusd_py.storage.s3_memory import PAGE
 from tusd_py.storage.s3_parts import MIB, PartRules
 from tusd_py.storage.s3_placement import INTENDED, Part, parse_placement
 from tusd_py.storage.s3_sending import Answered
 from tusd_py.storage.s3_sending import Bytes as Sent
+from tusd_py.storage.s3_writer import _Buffer
 from tusd_py.storage.template import InvalidTemplate
 
 pytest.importorskip("aiobotocore")
@@ -501,6 +505,22 @@ class TestRead:
         assert storage.put(upload, b"", durable=False) is None
 
 
+class _Pausing(Bytes):
+    """Its client sends half of it, and says `stored`; the rest comes when it goes on."""
+
+    async def fill(self, buffer: memoryview) -> int:
+        half = sum(map(len, self.pieces)) // 2
+        if self._given == half:
+            self.stored.set()
+            assert self.goes_on is not None
+            await self.goes_on.wait()
+        until = half if self._given < half else 2 * half
+        data = b"".join(self.pieces)[self._given : until][: len(buffer)]
+        buffer[: len(data)] = data
+        self._given += len(data)
+        return len(data)
+
+
 class TestMemory:
     async def test_more_uploads_than_it_holds_parts(self, s3_place: S3Place) -> None:
         """None waits for ever, and all memory is free in the end."""
@@ -539,6 +559,50 @@ class TestMemory:
             await asyncio.gather(*tasks)
         assert [record.upload.upload_offset for record in records] == [3 * MIB] * 3
         await storage.close()
+
+    async def test_a_fast_client_gets_the_same_again(
+        self, s3_place: S3Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """New memory costs the kernel more than the rest of an upload; old bytes must not show."""
+        made: list[int] = []
+
+        def make(size: int, tail: int) -> _Buffer:
+            made.append(size)
+            return _Buffer(size, tail)
+
+        monkeypatch.setattr(s3_writer, "_Buffer", make)
+        storage = await opened(s3_place, replace(SETTINGS, memory=64 * MIB))
+        record, data = Record(UPLOAD._replace(upload_length=63 * MIB)), content_of(63 * MIB)
+        await record.append(storage, *pieces(data))
+        await record.finish(storage)
+        assert s3_place.content(UPLOAD.id) == data
+        assert 2 <= len(made) <= SETTINGS.parallel + 3, "of 13 parts"
+        assert storage._shared.memory.free == storage._shared.memory.total
+        await storage.close()
+
+    async def test_who_waits_for_a_client_keeps_none_for_it(self, s3_place: S3Place) -> None:
+        """A part was stored, and the client sends no more: others have all."""
+        storage = await opened(s3_place, replace(SETTINGS, memory=64 * MIB))
+        body = _Pausing(pieces(content_of(10 * MIB)), goes_on=asyncio.Event())
+        record = Record(UPLOAD._replace(upload_length=10 * MIB))
+        task = asyncio.create_task(self.take(storage, record, body))
+        memory = storage._shared.memory
+        async with asyncio.timeout(60):
+            await body.stored.wait()
+            while memory.free < memory.total:
+                await asyncio.sleep(0.01)
+            assert body.goes_on is not None
+            body.goes_on.set()
+            await task
+        await storage.close()
+
+    async def test_what_no_byte_has_come_to_takes_none(self) -> None:
+        """Otherwise each of a thousand slow clients has a whole part in memory, not a page."""
+        process = psutil.Process()
+        before = process.memory_info().rss
+        buffer = _Buffer(512 * MIB, 0)
+        buffer.data[:PAGE] = bytes(PAGE)
+        assert process.memory_info().rss - before < 128 * MIB
 
     async def take(self, storage: S3Storage, record: Record, body: Bytes) -> None:
         async with storage.writer(record.upload) as writer:

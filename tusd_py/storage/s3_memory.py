@@ -30,6 +30,11 @@ class Memory:
         self._idle: OrderedDict[int, asyncio.Event] = OrderedDict()
         self._count = 0
 
+    @property
+    def is_plenty(self) -> bool:
+        """Whether half of it is free, so that memory may be kept for what comes next."""
+        return self.free >= self.total // 2
+
     def take(self, count: int) -> bool:
         """Takes whole pages for so many bytes, if they are free and nobody has waited for them."""
         if self._waiting or pages(count) > self.free:

@@ -16,6 +16,7 @@ The rules:
 
 import asyncio
 import logging
+import mmap
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,8 @@ class _Buffer:
     """
 
     def __init__(self, size: int, tail: int) -> None:
-        self.data = memoryview(bytearray(size))
+        # Not from malloc: what no byte has come to takes no memory, and the rest is given back.
+        self.data = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.tail = self.end = tail
         self.room = self.held = 0
 
@@ -164,6 +166,8 @@ class S3Writer:
         self._may_be_begun = False
         self._told: dict[int, _Counted] = {}
         self._buffer: _Buffer | None = None
+        self._spares: list[_Buffer] = []
+        self._has_use = False
         self._flights: list[_Flight] = []
         self._failure: BaseException | None = None
         self._appetite = PAGE
@@ -290,6 +294,7 @@ class S3Writer:
 
     async def _is_pressed_before(self, waiting: "asyncio.Future[int]") -> bool:
         """Whether others need the memory that this holds, before the client sends more."""
+        self._drop_spares()
         if self._buffer is None or not self._buffer.size:
             self._drop_buffer()
             await asyncio.wait({waiting})
@@ -306,6 +311,7 @@ class S3Writer:
 
     async def _fill(self, body: Body, at_most: int, digest: Digest | None, commit: Commit) -> int:
         """Takes bytes that are there into the buffer; a full one is sent."""
+        self._has_use = True
         buffer = await self._room(commit)
         view = buffer.view(at_most)
         count = await body.fill(view)
@@ -377,12 +383,25 @@ class S3Writer:
             # No larger than it was, so that what comes lasts for all of them.
             size = min(size, max(self._leftovers[0].size, rules.smallest))
         # Behind a length that was told late, parts may be smaller than the tail that is there.
-        return _Buffer(max(size, tail + 1), tail)
+        size = max(size, tail + 1)
+        if tail or not self._spares or len(self._spares[-1].data) != size:
+            return _Buffer(size, tail)
+        spare = self._spares.pop()
+        spare.tail = spare.end = 0
+        spare.room = min(spare.held, size)
+        return spare
 
     def _drop_buffer(self) -> None:
+        """Holds no memory any more but that of parts on their way."""
+        self._drop_spares()
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
             self._shared.memory.give(buffer.held)
+
+    def _drop_spares(self) -> None:
+        self._has_use = False
+        while self._spares:
+            self._shared.memory.give(self._spares.pop().held)
 
     async def _send(self, commit: Commit) -> None:
         """Lets the buffer become a part, together with the tail before it."""
@@ -478,16 +497,22 @@ class S3Writer:
         return self._multipart
 
     async def _fly(self, multipart: str, number: int, buffer: _Buffer) -> Part:
-        shared = self._shared
+        shared, is_stored = self._shared, False
         try:
             async with shared.at_once:
                 await self._load_tail(buffer)
                 data = buffer.data[: buffer.end]
-                return await shared.bucket.upload_part(self._base.key, multipart, number, data)
+                part = await shared.bucket.upload_part(self._base.key, multipart, number, data)
+            is_stored = True
+            return part
         except Gone as error:
             raise StoredBytesLost(self.upload.id) from error
         finally:
-            shared.memory.give(buffer.held)
+            # Nobody reads there any more: the next part can lie there, if nobody else needs it.
+            if is_stored and self._has_use and shared.memory.is_plenty:
+                self._spares.append(buffer)
+            else:
+                shared.memory.give(buffer.held)
 
     async def _load_tail(self, buffer: _Buffer) -> None:
         """Reads the pieces of the tail into their place.
