@@ -341,7 +341,7 @@ async def test_where_the_name_of_the_bucket_stands(
     wanted = Place(upload_dir=tmp_path, s3_bucket="mine", s3_region="eu-west-1", **place)
     storage = build_app(wanted, UploadSettings()).storage
     assert isinstance(storage, s3.S3Storage)
-    async with storage._bucket._connected() as client:
+    async with storage._bucket._connection._connected() as client:
         link = await client.generate_presigned_url("head_bucket", Params={"Bucket": "mine"})
     assert link.startswith(expected)
 
