@@ -353,7 +353,7 @@ WHERE = st.one_of(
     )
 )
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,

@@ -61,6 +61,7 @@ def firefox(tmp_path: Path) -> Iterator[Firefox]:
         process.wait(60)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_reloaded_in_the_middle(
     built: Path,

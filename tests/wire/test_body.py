@@ -294,7 +294,7 @@ async def test_fill_of_a_fast_client_can_be_interrupted(
 
     async with serving(tmp_path, fill) as server:
         client = await server.client()
-        sending = asyncio.create_task(client.send(patch(40 * MIB) + pattern(40 * MIB)))
+        sending = asyncio.create_task(client.send(patch(12 * MIB) + pattern(12 * MIB)))
         await until(lambda: bool(ends))
         sending.cancel()
         await asyncio.wait([sending])
