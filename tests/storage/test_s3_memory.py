@@ -55,6 +55,21 @@ async def test_whoever_waits_is_served_in_turn() -> None:
     assert memory.free == PAGE
 
 
+async def test_none_is_kept_while_somebody_waits() -> None:
+    """A fast upload that went on with its own would pass them by, until its end."""
+    memory = Memory(4 * PAGE)
+    looks = [memory.is_plenty]
+    assert memory.take(2 * PAGE)
+    looks.append(memory.is_plenty)
+    waiting = asyncio.create_task(memory.wait(3 * PAGE))
+    await asyncio.sleep(0)
+    looks.append(memory.is_plenty)
+    memory.give(2 * PAGE)
+    await waiting
+    looks.append(memory.is_plenty)
+    assert looks == [True, True, False, False], "whole, half, half and waited for, a quarter"
+
+
 @pytest.mark.parametrize("is_served", [True, False])
 async def test_nothing_is_lost_with_one_who_gives_up(is_served: bool) -> None:
     memory = Memory(PAGE)

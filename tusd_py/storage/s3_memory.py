@@ -32,8 +32,8 @@ class Memory:
 
     @property
     def is_plenty(self) -> bool:
-        """Whether half of it is free, so that memory may be kept for what comes next."""
-        return self.free >= self.total // 2
+        """Whether memory may be kept for what comes next: half is free, and nobody waits."""
+        return not self._waiting and self.free >= self.total // 2
 
     def take(self, count: int) -> bool:
         """Takes whole pages for so many bytes, if they are free and nobody has waited for them."""
