@@ -184,6 +184,7 @@ async def test_only_the_body_lets_the_loop_read(tmp_path: Path, what: str) -> No
 async def test_whoever_listens_for_a_disconnect_hears_of_the_end_only(tmp_path: Path) -> None:
     """A middleware may do so while the body goes past it."""
     heard: list[str] = []
+    is_stored = asyncio.Event()
 
     async def listening(exchange: Exchange) -> None:
         async def listen() -> None:
@@ -196,11 +197,17 @@ async def test_whoever_listens_for_a_disconnect_hears_of_the_end_only(tmp_path: 
 
         task = asyncio.create_task(listen())
         await asyncio.sleep(0)
-        await store(exchange)
+        storing = asyncio.create_task(store(exchange))
+        await asyncio.sleep(0)
+        is_stored.set()
+        await storing
         await task
 
     async with serving(tmp_path, listening) as server:
         client = await server.patching(len(CONTENT))
+        # What came before it is stored would be the listener's.
+        async with asyncio.timeout(30):
+            await is_stored.wait()
         await client.send(CONTENT)
         assert (await client.answer()).endswith(b"%d end" % len(CONTENT))
         await until(lambda: heard and heard[-1] == "http.disconnect")
