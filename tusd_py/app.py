@@ -12,19 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from tusd_py.asgi.events import Events
 from tusd_py.asgi.frame import Frame
-from tusd_py.asgi.mounting import (
-    ASGIApp,
-    Receive,
-    Scope,
-    Send,
-    TusRoute,
-    beside,
-    no_lifespan,
-    serve_lifespan,
-    with_slashes,
-)
+from tusd_py.asgi.mounting import TusRoute, beside, no_lifespan, serve_lifespan, with_slashes
 from tusd_py.asgi.routes import TusRoutes, find_watched
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.body import Reason

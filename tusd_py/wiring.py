@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
+from starlette.types import Receive, Scope, Send
 
 from tusd_py.app import Settings, TusApp
 from tusd_py.asgi.api import EVENTS_PATH, Api
-from tusd_py.asgi.mounting import Receive, Scope, Send, beside, with_slashes
+from tusd_py.asgi.mounting import beside, with_slashes
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.asgi.site import HEALTH_PATH, READY_PATH, build_site
 from tusd_py.asgi.ui import FILES_PATH, build_ui, find_page

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, Asked, Running, running, sha1
-from tusd_py.asgi.mounting import Receive, Scope, Send
 from tusd_py.protocol.checksum import ALGORITHMS
 from tusd_py.protocol.upload import Tail
 

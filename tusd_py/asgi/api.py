@@ -7,8 +7,8 @@ The rules:
 """
 
 import urllib.parse
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from tusd_py.asgi.control import control
 from tusd_py.asgi.events import Events, audience_for
@@ -26,11 +26,6 @@ from tusd_py.protocol import abnf
 from tusd_py.protocol.commands import Query
 from tusd_py.protocol.errors import InvalidQuestion, MethodNotAllowed, UploadNotFound
 from tusd_py.protocol.tus1 import Response
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 UPLOADS_PATH = "/api/uploads"
 STATS_PATH = "/api/stats"

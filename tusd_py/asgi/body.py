@@ -15,17 +15,15 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
+from starlette.types import Receive
 
 from tusd_py.body import Body, EndedBy, File, Gate, Reason, Received, Throttle
 from tusd_py.protocol.checksum import Digest
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 logger = logging.getLogger("tusd_py")
 

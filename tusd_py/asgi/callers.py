@@ -1,8 +1,8 @@
 """Who asks: what they are let in with, where they are, and under which URL they know us."""
 
-from collections.abc import MutableMapping
-from typing import Any
 from urllib.parse import quote
+
+from starlette.types import Scope
 
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.asgi.shown import Show, build_upload
@@ -13,8 +13,6 @@ from tusd_py.protocol.forwarded import Origin, parse_origin
 from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.upload import Upload
-
-Scope = MutableMapping[str, Any]
 
 
 class Callers:

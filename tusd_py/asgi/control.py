@@ -65,18 +65,9 @@ def _parse_wish(body: bytes) -> dict[str, int | None]:
         raise InvalidQuestion('send {"paused": true or false, "max_speed": ...}, one or both')
     if not isinstance(wish.get("paused", False), bool):
         raise InvalidQuestion("paused is true or false")
-    check_max_speed(wish.get("max_speed"))
+    speed = wish.get("max_speed")
+    if speed is not None and not (type(speed) is int and SLOWEST <= speed <= abnf.LARGEST_INTEGER):
+        raise InvalidQuestion(
+            f"max_speed is a whole number of bytes per second, {SLOWEST} or more, or null"
+        )
     return wish
-
-
-def check_max_speed(value: object) -> int | None:
-    """The limit of an upload, as somebody sent it.
-
-    Raises:
-        InvalidQuestion: It is none.
-    """
-    if value is None or (type(value) is int and SLOWEST <= value <= abnf.LARGEST_INTEGER):
-        return value
-    raise InvalidQuestion(
-        f"max_speed is a whole number of bytes per second, {SLOWEST} or more, or null"
-    )

@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 import anyio.to_thread
 from starlette.responses import FileResponse
+from starlette.types import Message
 
-from tusd_py.asgi.responding import Exchange, Message
+from tusd_py.asgi.responding import Exchange
 from tusd_py.protocol.content import build_content_disposition, harmless_type
 from tusd_py.protocol.errors import StorageBusy, StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION, Headers

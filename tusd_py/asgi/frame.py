@@ -11,11 +11,11 @@ The rules:
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any
 
 import anyio
+from starlette.types import Receive, Scope, Send
 
 from tusd_py.asgi.body import MakeBody, ReceiveBody, RequestBody
 from tusd_py.asgi.callers import Callers, ask
@@ -33,10 +33,6 @@ from tusd_py.protocol.headers import Headers
 
 logger = logging.getLogger("tusd_py")
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Serve = Callable[[Exchange], Awaitable[None]]
 """Answers a request, or raises."""
 

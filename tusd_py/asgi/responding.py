@@ -9,19 +9,18 @@ The rules:
 - Where the client still waits for `100 (Continue)`, nothing is read, so that it never sends.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
 
-from tusd_py.asgi.body import Receive, RequestBody
+from starlette.types import Message, Receive, Send
+
+from tusd_py.asgi.body import RequestBody
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import Header, TusError
 from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import TUS_VERSION, Headers
 from tusd_py.protocol.tus1 import Response, build_error
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
 
 _DRAIN = 64 << 10
 _DRAIN_FOR = 1.0

@@ -1,10 +1,10 @@
 """The way of a request of tus: its head becomes a command, the outcome becomes a response."""
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from tusd_py.asgi.callers import ask
 from tusd_py.asgi.download import send_file
@@ -36,11 +36,6 @@ from tusd_py.protocol.grant import Grant
 from tusd_py.protocol.headers import Headers
 from tusd_py.protocol.tus1 import Capabilities, Request, Response
 from tusd_py.protocol.upload import GONE, Reply
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _EVENTS = "/events"
 """Behind the URL of an upload; no id has a slash."""

@@ -17,16 +17,16 @@ class HttpSettings:
         max_requests: Requests per second of one client, ten seconds' worth of them at once, None
             for no limit. `HEAD` and `OPTIONS` are always answered.
         network_timeout: Seconds without a byte of a body after which it ends.
-        websockets: Whether events are told, and commands taken, by WebSockets too. A middleware
-            that looks at requests alone, as most do, guards none of them: `authorize` does.
         slowest_speed: Bytes per second, averaged over about half a minute, below which a body ends;
             0 for no limit.
+        websockets: Whether events are told, and commands taken, by WebSockets too. A middleware
+            that looks at requests alone, as most do, guards none of them: `authorize` does.
     """
 
     cors: CorsPolicy = field(default_factory=CorsPolicy)
     behind_proxy: bool = False
     trusted_proxies: tuple[str, ...] | None = None
     max_requests: float | None = None
-    websockets: bool = False
     network_timeout: float = 60.0
     slowest_speed: float = 100.0
+    websockets: bool = False

@@ -15,12 +15,13 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import anyio
+from starlette.types import Message, Receive, Scope, Send
 
 from tusd_py.asgi.control import LONGEST, control
 from tusd_py.asgi.events import Ending, Event, Events, audience_for
@@ -31,11 +32,6 @@ from tusd_py.engine.services import Services
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import InvalidQuestion, NotAllowed, UploadNotFound
 from tusd_py.protocol.headers import TUS_VERSION
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 PROTOCOL = "tusd-py"
 """The subprotocol that is selected."""
