@@ -19,6 +19,7 @@ from tests.wire.loopback import (
 )
 from tusd_py.body import EndedBy, Reason, Received
 from tusd_py.wire import body as wire_body
+from tusd_py.wire.body import WHOLE, SocketBody
 from tusd_py.wire.bursts import MemoryBurst
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +68,46 @@ async def test_a_slow_client_has_no_open_file_and_no_thread(tmp_path: Path) -> N
         await client.send(b"!" * 94)
         assert (await client.answer()).endswith(b"100 end")
         assert disk.content == b"slower" + b"!" * 94
+
+
+@pytest.mark.parametrize("is_filled", [False, True])
+async def test_what_waits_in_the_socket_is_taken_by_a_thread_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_filled: bool
+) -> None:
+    """Read by the loop, it would be copied three times before it is written."""
+    read, ready, got = list[int](), asyncio.Event(), bytearray()
+    feed = SocketBody.feed
+
+    def note(self: SocketBody, data: bytes) -> None:
+        read.append(len(data))
+        feed(self, data)
+
+    monkeypatch.setattr(SocketBody, "feed", note)
+    monkeypatch.setattr(wire_body, "_WORTH_A_BURST", 16 * KIB)
+    content = pattern(4 * WHOLE)
+
+    async def late(exchange: Exchange) -> None:
+        async with asyncio.timeout(30):
+            await ready.wait()
+        if not is_filled:
+            await store(exchange)
+            return
+        assert exchange.body is not None
+        buffer = memoryview(bytearray(len(content)))
+        while exchange.body.ended_by is None:
+            got.extend(buffer[: await exchange.body.fill(buffer)])
+        await exchange.answer(200, b"%d end" % len(got))
+
+    async with serving(tmp_path, late) as server:
+        client = await server.patching(len(content))
+        sending = asyncio.create_task(client.send(content))
+        await until(lambda: server.protocols[-1].cycle.ready >= 16 * KIB)
+        assert not server.protocols[-1].cycle.waiting
+        ready.set()
+        await sending
+        assert (await client.answer()).endswith(b"%d end" % len(content))
+        assert (bytes(got) if is_filled else server.last.disk.content) == content
+    assert not read
 
 
 @pytest.mark.parametrize("is_whole", [True, False])

@@ -5,6 +5,7 @@ The rules:
   itself, and gives the connection back with the last one. What came behind it is the next request.
 - Fast: as long as the socket keeps filling, nothing is read on the event loop, and a thread moves
   the bytes, to a file or into memory; see `wire.bursts`. Only the body lets the loop read again.
+  Of a large body nothing is read before somebody wants it: it may be fast from the beginning.
 - Slow: what trickles in is gathered in memory, a few KiB for at most a second or so. One thread
   writes what is due of all bodies, one behind the other, and closes their files: a slow client owns
   a socket and a small buffer.
@@ -18,6 +19,7 @@ The rules:
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
@@ -57,8 +59,13 @@ class Source(Protocol):
         """Bytes that were read and not taken."""
         ...
 
+    @property
+    def ready(self) -> int:
+        """Bytes that have come and were not read."""
+        ...
+
     def take_over(self, body: "SocketBody") -> tuple[bytes | bytearray, bool]:
-        """Gives what was read so far, and every later byte to `body.feed`.
+        """Gives what was read so far, and every later byte to `body.feed`; nothing is read yet.
 
         Returns:
             The bytes, and whether the client is gone.
@@ -235,11 +242,13 @@ class SocketBody:
         self._workshop.add(self)
         try:
             while (ended_by := self._why_ended()) is None:
-                await self._until_due()
+                if not self._flows:
+                    await self._until_due()
                 if self.interrupted_by is not None and not self._is_last_call:
                     await self._last_call()
                 # What came behind bytes that could not be written is not written in their place.
-                if self._pending and self._room and self._error is None:
+                has_some = self._pending or self._flows
+                if has_some and self._room and self._error is None:
                     await self._write()
                 if self._error is not None:
                     raise self._error
@@ -391,9 +400,10 @@ class SocketBody:
         return self._is_open and now - self._last >= _GATHER_FOR
 
     def settle(self, burst: Burst) -> None:
-        """On the loop, when a thread has done what `look_after` asked for."""
+        """On the loop, when a thread has carried out a burst of this body."""
         self._book(burst)
-        self._begin_limit()
+        if not burst.borrows:  # the borrowing ends first, in `_run`
+            self._begin_limit()
         self._wake()
 
     def _begin(self) -> None:
@@ -416,6 +426,12 @@ class SocketBody:
             self._ended = EndedBy.END
         elif is_lost:
             self._ended = EndedBy.DISCONNECT
+        else:
+            is_free = self._gate is None and self.interrupted_by is None
+            # What a thread takes off the socket is not copied from buffer to buffer before.
+            self._flows = is_free and self._source.ready >= _WORTH_A_BURST
+        if not self._flows:
+            self._source.resume()
         self._begin_limit()
 
     def _begin_limit(self) -> None:
@@ -507,9 +523,9 @@ class SocketBody:
 
     async def _write(self) -> None:
         """Writes what is pending, and goes on from the socket if that is fast."""
-        is_fast = self._is_fast()
+        is_fast = self._flows or self._is_fast()
         burst = self._begin_burst()
-        self._is_open = True
+        self._is_open, self._flows = True, False
         await self._run(burst, self._room if is_fast else 0)
 
     async def _run(self, burst: Burst, room: int) -> None:
@@ -518,11 +534,11 @@ class SocketBody:
         borrowed = self._source.borrow() if room > 0 else None
         if borrowed is not None:
             burst.reads(borrowed, room, self._workshop.threads)
+        self._workshop.run(self, burst)
         try:
-            await _ended(self._workshop.run(burst), burst)
+            await self._until_still()
         finally:
-            self._book(burst)
-            if borrowed is not None:
+            if borrowed is not None and self._reading is None:
                 self._source.restore()
             elif self._ended is None and not self._is_last_call:
                 self._source.resume()
@@ -582,6 +598,8 @@ class SocketBody:
 
     async def _last_call(self) -> None:
         if self._gate is None:
+            self._flows = False
+            self._source.resume()
             with anyio.move_on_after(_LAST_CALL):
                 while self._ended is None:
                     await self._wait(_MOST_PENDING)
@@ -592,15 +610,16 @@ class SocketBody:
 
     async def _until_still(self) -> None:
         """Until no thread works for this body, whatever happens."""
-        cancelled: asyncio.CancelledError | None = None
-        while self._burst is not None:
-            with anyio.CancelScope(shield=True):
-                try:
+        try:
+            while self._burst is not None:
+                await self._wait(_MOST_PENDING)
+        except asyncio.CancelledError:
+            while (burst := self._burst) is not None:
+                burst.stop = True
+                # The shield keeps a cancel scope of anyio from cancelling again in every round.
+                with anyio.CancelScope(shield=True), suppress(asyncio.CancelledError):
                     await self._wait(_MOST_PENDING)
-                except asyncio.CancelledError as error:  # of a task, which knows of no shield
-                    cancelled = error
-        if cancelled is not None:
-            raise cancelled
+            raise
 
     async def _wait(self, wanted: int) -> None:
         """Until so many bytes are pending, or something else has happened; it may be neither."""
@@ -619,17 +638,3 @@ class SocketBody:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-
-async def _ended(done: "asyncio.Future[None]", burst: Burst) -> None:
-    """Waits for a thread, also when this is cancelled: then it is told to stop."""
-    cancelled: asyncio.CancelledError | None = None
-    while not done.done():
-        # The shield keeps a cancel scope of anyio from cancelling again in every round.
-        with anyio.CancelScope(shield=cancelled is not None):
-            try:
-                await asyncio.wait({done})
-            except asyncio.CancelledError as error:
-                cancelled, burst.stop = error, True
-    if cancelled is not None:
-        raise cancelled

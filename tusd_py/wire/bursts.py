@@ -120,19 +120,24 @@ class Burst:
         """
         self._socket, self._at_most, self._threads = socket, at_most, threads
 
+    @property
+    def borrows(self) -> bool:
+        """Whether it reads from the socket."""
+        return self._socket >= 0
+
     def run(self) -> None:
         """In a thread."""
         try:
             if self.head:
                 self._write(memoryview(self.head))
                 self.head = bytearray()
-            if self._socket >= 0:
+            if self.borrows:
                 self._pump()
             self._let_go()
         except Exception as error:  # the root of a thread's work; whoever waits for it raises it
             self.error = error
         finally:
-            if self._socket >= 0:
+            if self.borrows:
                 os.close(self._socket)
 
     def _pump(self) -> None:

@@ -7,10 +7,12 @@ The rules:
 """
 
 import asyncio
+import fcntl
 import functools
 import os
 import re
 import sys
+import termios
 from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +190,18 @@ class Cycle(RequestResponseCycle):
         """See `Source.waiting`."""
         return len(self.body)
 
+    @property
+    def ready(self) -> int:
+        """See `Source.ready`."""
+        if self.transport.is_closing():
+            return 0
+        try:
+            descriptor = self.transport.get_extra_info("socket").fileno()
+            count = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(count, sys.byteorder)
+
     def take_over(self, body: SocketBody) -> tuple[bytes | bytearray, bool]:
         """See `Source.take_over`."""
         if self.is_touched:
@@ -199,7 +213,6 @@ class Cycle(RequestResponseCycle):
         data, self.body = self.body, b""
         if self.more_body and not self.disconnected:
             self.connection.taker = body
-            self.flow.resume_reading()
         return data, self.disconnected
 
     def give_back(self, rest: bytes) -> None:

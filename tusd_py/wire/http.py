@@ -217,7 +217,11 @@ class HttpProtocol(HeadReader):
             for start in list(held.get(self.scope["path"], ())):
                 start()
         self._held = self.cycle, app
-        if length is None or length > WHOLE or self.expect_100_continue:
+        if length is not None and length > WHOLE:
+            # Whoever wants the body reads on; what has come with the head goes through the parser.
+            self.flow.pause_reading()
+            self._start_held()
+        elif length is None or self.expect_100_continue:
             self._start_held()
 
     def _hold(self, path: str) -> None:

@@ -19,7 +19,7 @@ _SHARES = 4
 _GROUP = 64
 
 
-class Slow(Protocol):
+class Served(Protocol):
     """A body under way."""
 
     def look_after(self, now: float) -> Burst | None:
@@ -46,17 +46,17 @@ class Workshop:
         self.threads = Threads()
         self.addresses: dict[str, int] = {}
         self.held: dict[str, list[Callable[[], None]]] = {}
-        self._bodies: tuple[set[Slow], ...] = tuple(set() for _ in range(_SHARES))
+        self._bodies: tuple[set[Served], ...] = tuple(set() for _ in range(_SHARES))
         self._turn = 0
         self._deadlines: dict[Callable[[], None], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, body: Slow) -> None:
+    def add(self, body: Served) -> None:
         """Looks after a body from now on."""
         self._bodies[hash(body) % _SHARES].add(body)
         self._start()
 
-    def discard(self, body: Slow) -> None:
+    def discard(self, body: Served) -> None:
         """Looks after it no more."""
         self._bodies[hash(body) % _SHARES].discard(body)
 
@@ -69,16 +69,9 @@ class Workshop:
         """Does not call `late` any more."""
         self._deadlines.pop(late, None)
 
-    def run(self, burst: Burst) -> "asyncio.Future[None]":
-        """Lets a thread carry out a burst: done when it has ended."""
-        done: asyncio.Future[None] = self.loop.create_future()
-
-        def work() -> None:
-            burst.run()
-            self._tell(partial(done.set_result, None))
-
-        self.threads.submit(work)
-        return done
+    def run(self, body: Served, burst: Burst) -> None:
+        """Lets a thread carry out a burst, and the body settle it then."""
+        self.threads.submit(partial(self._carry_out, [(body, burst)]))
 
     def close(self) -> None:
         """Ends the threads behind their work."""
@@ -100,11 +93,11 @@ class Workshop:
         found = [(body, body.look_after(now)) for body in list(self._bodies[self._turn])]
         due = [(body, burst) for body, burst in found if burst is not None]
         if due:
-            self.threads.submit(lambda: self._write_slow(due))
+            self.threads.submit(partial(self._carry_out, due))
         if self._deadlines or any(self._bodies):
             self._start()
 
-    def _write_slow(self, due: list[tuple[Slow, Burst]]) -> None:
+    def _carry_out(self, due: list[tuple[Served, Burst]]) -> None:
         """In a thread."""
         for start in range(0, len(due), _GROUP):
             group = due[start : start + _GROUP]
@@ -120,6 +113,6 @@ class Workshop:
             return
 
 
-def _settle(group: list[tuple[Slow, Burst]]) -> None:
+def _settle(group: list[tuple[Served, Burst]]) -> None:
     for body, burst in group:
         body.settle(burst)
