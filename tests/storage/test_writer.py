@@ -89,7 +89,8 @@ async def test_a_look_at_the_size_while_the_file_is_let_go(storage: DiskStorage)
             with storage.locate(other).open("rb") as takes_the_number:
                 assert takes_the_number.read(2) == b"of"
 
-    file = DiskFile(storage.locate(upload))
+    path = storage.locate(upload)
+    file = DiskFile(str(path.parent), str(path))
     file.open(create=False)
     async with storage.writer(upload) as writer:
         churning = asyncio.create_task(asyncio.to_thread(churn, writer._file))  # type: ignore[attr-defined]
@@ -104,7 +105,7 @@ async def test_a_look_at_the_size_while_the_file_is_let_go(storage: DiskStorage)
 
 def test_the_path_of_a_file_that_cannot_be_opened_any_more(tmp_path: Path) -> None:
     """The error is the system's: a body knows nothing of uploads."""
-    file = DiskFile(tmp_path / "file")
+    file = DiskFile(str(tmp_path), str(tmp_path / "file"))
     file.open(create=True)
     file.release()
     (tmp_path / "file").unlink()

@@ -112,7 +112,7 @@ class DiskStorage:
     @asynccontextmanager
     async def writer(self, upload: Upload, *, at_once: bool = False) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
-        file = DiskFile(self._layout.file(upload.id))
+        file = DiskFile(*self._layout.names(upload.id))
         try:
             settled, is_longer = await _done(at_once, self._open_for_append, upload, file)
             if is_longer:

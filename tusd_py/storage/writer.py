@@ -11,7 +11,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from tusd_py.body import Body, Received
 from tusd_py.protocol.checksum import Digest
@@ -19,13 +18,19 @@ from tusd_py.protocol.errors import StoredBytesLost
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Commit
 from tusd_py.storage.layout import Layout
-from tusd_py.storage.threads import fdatasync, in_thread, translated
+from tusd_py.storage.threads import failure_of, fdatasync, in_thread
 
 
 class DiskFile:
-    """See `tusd_py.body.File`."""
+    """See `tusd_py.body.File`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        folder: Where it lies.
+        path: The file in it.
+    """
+
+    def __init__(self, folder: str, path: str) -> None:
+        self.folder = folder
         self.path = path
         self._inode: tuple[int, int] | None = None
         self._descriptor: int | None = None
@@ -59,7 +64,7 @@ class DiskFile:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         if _inode(descriptor) != self._inode:
             os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, "another file lies there", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "another file lies there", self.path)
         return descriptor
 
     @contextmanager
@@ -94,8 +99,12 @@ class DiskWriter:
         counts: Callable[[Received], bool] | None = None,
     ) -> Received:
         """See `Writer.take`."""
-        with translated(), self._lost():
+        try:
             return await body.save(self._file, self.upload.upload_offset, at_most, digest)
+        except FileNotFoundError as error:
+            raise StoredBytesLost(self.upload.id) from error
+        except OSError as error:
+            raise failure_of(error) from error
 
     def placement(self, offset: int) -> str:
         """See `Writer.placement`: a file stays where it is."""
@@ -128,7 +137,7 @@ class DiskWriter:
             fdatasync(descriptor)
         if not self._is_name_synced:
             # The file may be new, and its name not on the disk yet.
-            Layout.sync_folder(self._file.path.parent)
+            Layout.sync_folder(self._file.folder)
             self._is_name_synced = True
         return size
 
