@@ -14,6 +14,12 @@ from tests.serving import Served, eventually
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
 NAME = {"Upload-Metadata": "filename ZmlsbS5iaW4="}  # film.bin
+TRIES_NO_MORE = """
+    const later = globalThis.setTimeout;
+    globalThis.setTimeout = (call, after) =>
+        later(() => globalThis.triesNoMore && after >= 500 ? undefined : call(), after);
+"""
+"""A page whose next tries never come once `triesNoMore` is set."""
 
 
 def sent(server: Served, content: bytes, length: int, name: dict[str, str] = NAME) -> str:
@@ -22,6 +28,13 @@ def sent(server: Served, content: bytes, length: int, name: dict[str, str] = NAM
     made = httpx.post(server.url, headers=headers, content=content, trust_env=False)
     assert made.status_code == 201
     return made.headers["location"]
+
+
+def wish(server: Served, **wanted: object) -> None:
+    """What somebody elsewhere wants of the one upload."""
+    [upload] = list_uploads(server)
+    url = f"{page_url(server.url)}api/uploads/{upload['id']}"
+    assert httpx.put(url, json=wanted, trust_env=False).status_code == 200
 
 
 def rows(shown: UploadPage) -> Locator:
@@ -118,6 +131,22 @@ def test_watched_and_paused_from_another_browser(
     shown.arrives(large)
     other.page.locator(".server li.complete").wait_for()
     assert len(list_uploads(server)) == 1, "it began anew"
+
+
+def test_it_goes_on_as_soon_as_it_is_resumed_elsewhere(
+    server: Served, proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    """And does not wait for its next try."""
+    shown = open_page("about:blank")
+    shown.page.add_init_script(TRIES_NO_MORE)
+    shown.open(proxy.page)
+    shown.sends_half(large, proxy)
+    wish(server, paused=True)
+    proxy.release()
+    shown.sees("This upload was paused on the server")
+    shown.page.evaluate("globalThis.triesNoMore = true")
+    wish(server, paused=False)
+    shown.arrives(large)
 
 
 def test_the_list_goes_on_when_the_server_is_back(server: Served, open_page: Open) -> None:

@@ -30,9 +30,14 @@ export interface ServerUpload {
   expires_at: number | null;
   partial: boolean;
   download: boolean;
+  /** Bytes per second, at most; null for no limit of its own. */
+  max_speed: number | null;
   /** As it was told last, while bytes come; a list does not tell it. */
   speed?: number;
 }
+
+/** What somebody wants of an upload: that no more bytes come, or how many a second at most. */
+export type Wish = { paused: boolean } | { max_speed: number | null };
 
 export interface Listed {
   uploads: ServerUpload[];
@@ -90,12 +95,12 @@ export class Server {
     return body;
   }
 
-  /** Lets no more bytes come for an upload, or lets them come again: the upload from then on. */
-  async pause({ id }: ServerUpload, isPaused: boolean): Promise<ServerUpload> {
+  /** Pauses an upload, resumes it, or limits its speed: the upload from then on. */
+  async control({ id }: ServerUpload, wish: Wish): Promise<ServerUpload> {
     const options = {
       method: "PUT",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ paused: isPaused }),
+      body: JSON.stringify(wish),
     };
     return (await (await this.#ask(`api/uploads/${id}`, options)).json()) as ServerUpload;
   }

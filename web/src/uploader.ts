@@ -72,6 +72,8 @@ export class Uploader {
   readonly #unknown: () => void;
   /** Files that wait until the server knows who sends them. */
   readonly #refused = new Set<string>();
+  /** Ids of uploads that were paused on the server, and the files that wait for them. */
+  readonly #held = new Map<string, string>();
   #headers: Headers = {};
   #spoken: Spoken;
   #endTurn: () => void = () => {};
@@ -139,6 +141,22 @@ export class Uploader {
     this.#refused.clear();
     this.uppy.hideInfo();
     void this.uppy.retryAll();
+  }
+
+  /** Whether a file waits until its upload is resumed on the server. */
+  get isHeld(): boolean {
+    return this.#held.size > 0;
+  }
+
+  /** Goes on at once with the file that waits for this upload, which is not paused any more. */
+  goOn(id: string): void {
+    const file = this.#held.get(id);
+    if (file === undefined) return;
+    this.#held.delete(id);
+    if (this.uppy.getFile(file).isPaused) return; // by the user, here
+    // Uppy has no other way to try again before its next time has come.
+    this.uppy.pauseResume(file);
+    this.uppy.pauseResume(file);
   }
 
   speak(spoken: Spoken): void {
@@ -290,6 +308,7 @@ export class Uploader {
     const { words } = this.#spoken;
     const why = explain(failure, words);
     const says = isPaused(failure) ? why : `${why} ${words.trying}`;
+    if (isPaused(failure)) this.#held.set(idOf(error.originalRequest.getURL()), file.id);
     this.tell(file.id, this.#about(file, says), !isPaused(failure));
     return true;
   }
@@ -306,7 +325,10 @@ export class Uploader {
       else this.untell(file.id);
       this.#remember(file, request, response);
     }
-    if (response.isSuccess && method === "PATCH") this.#tries.delete(file.id);
+    if (response.isSuccess && method === "PATCH") {
+      this.#tries.delete(file.id);
+      this.#held.delete(idOf(request.getURL()));
+    }
     if (method !== "HEAD") return;
     const offset = Number(response.getHeader("Upload-Offset"));
     const length = Number(response.getHeader("Upload-Length"));
@@ -361,6 +383,7 @@ export class Uploader {
     this.ledgers.delete(file.id);
     this.#tries.delete(file.id);
     this.#refused.delete(file.id);
+    for (const [id, held] of this.#held) if (held === file.id) this.#held.delete(id);
     for (const key of [file.id, `${file.id} anew`]) this.untell(key);
     const entry = this.history.find(file.id);
     if (file.progress.uploadComplete || entry === undefined || entry.isFinished) return;
@@ -413,6 +436,11 @@ export class Uploader {
       this.uppy.emit("restore-confirmed");
     }
   }
+}
+
+/** Of an upload: the last segment of its URL. */
+function idOf(url: string): string {
+  return decodeURIComponent(new URL(url).pathname.split("/").at(-1) ?? "");
 }
 
 function blank(file: File): Entry {

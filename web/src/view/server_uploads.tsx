@@ -28,7 +28,7 @@ interface Props {
 export function ServerUploads({ server, uploader, words, ask, unknown }: Props) {
   const [isOpen, setOpen] = useState(false);
   const [most, setMost] = useState(STEP);
-  const [listed, failure] = useWatched(isOpen, server, most, unknown);
+  const { listed, failure } = useWatched(isOpen, server, uploader, most, unknown);
   /** What comes of it is told by the server's events. */
   const change = async (upload: ServerUpload, changing: Promise<unknown>) => {
     try {
@@ -51,7 +51,7 @@ export function ServerUploads({ server, uploader, words, ask, unknown }: Props) 
             upload={upload}
             uploader={uploader}
             words={words}
-            pause={(isPaused) => void change(upload, server.pause(upload, isPaused))}
+            pause={(isPaused) => void change(upload, server.control(upload, { paused: isPaused }))}
             remove={() =>
               ask(
                 words.historyDeleteSure(nameOf(upload)),
