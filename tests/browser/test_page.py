@@ -211,8 +211,11 @@ def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFi
     shown.sees("Dateien hochladen")
     shown.choose(make_file(2_000_000, "ein Film mit einem recht langen Namen.bin"))
     shown.sees("fertig")
-    for title in ("Einstellungen", "Stücke"):
+    new = {"Tus-Resumable": "1.0.0", "Upload-Length": "2000000"}
+    assert httpx.post(server.url, headers=new, trust_env=False).status_code == 201
+    for title in ("Einstellungen", "Stücke", "Uploads auf dem Server"):
         shown.unfolds(title)
+    shown.page.get_by_label("Höchstens, MB/s").wait_for()
     shown.shoot("phone, German")
     assert shown.page.evaluate("document.scrollingElement.scrollWidth") <= 360
     assert shown.page.evaluate("document.documentElement.lang") == "de"

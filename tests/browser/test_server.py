@@ -7,13 +7,14 @@ import httpx
 from playwright.sync_api import Locator
 
 from tests.browser.conftest import Open
-from tests.browser.page import HEADS, HELD_AT, UploadPage, list_uploads, page_url
+from tests.browser.page import HEADS, HELD_AT, UploadPage, list_uploads, page_url, statuses
 from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, eventually
 
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET = {**TUS, "Content-Type": "application/offset+octet-stream"}
 NAME = {"Upload-Metadata": "filename ZmlsbS5iaW4="}  # film.bin
+MB = 1 << 20  # as the page counts
 TRIES_NO_MORE = """
     const later = globalThis.setTimeout;
     globalThis.setTimeout = (call, after) =>
@@ -35,6 +36,12 @@ def wish(server: Served, **wanted: object) -> None:
     [upload] = list_uploads(server)
     url = f"{page_url(server.url)}api/uploads/{upload['id']}"
     assert httpx.put(url, json=wanted, trust_env=False).status_code == 200
+
+
+def speed_of(server: Served) -> object:
+    """The limit of the one upload."""
+    [upload] = httpx.get(f"{page_url(server.url)}api/uploads", trust_env=False).json()["uploads"]
+    return upload["max_speed"]
 
 
 def rows(shown: UploadPage) -> Locator:
@@ -147,6 +154,37 @@ def test_it_goes_on_as_soon_as_it_is_resumed_elsewhere(
     shown.page.evaluate("globalThis.triesNoMore = true")
     wish(server, paused=False)
     shown.arrives(large)
+
+
+def test_a_limit_of_speed(server: Served, open_page: Open) -> None:
+    """By keyboard, and as it is known elsewhere."""
+    sent(server, b"a", 2)
+    shown = open_page(page_url(server.url))
+    answered = statuses(shown.page, "PUT")
+    shown.unfolds("Uploads on the server")
+    limit = shown.page.get_by_label("At most, MB/s: film.bin")
+    assert limit.input_value() == ""
+    shown.tabs_to("Pause: film.bin")
+    shown.page.keyboard.press("Shift+Tab")
+    shown.page.keyboard.type("2.5")
+    shown.page.keyboard.press("Enter")
+    eventually("it has no limit", lambda: speed_of(server) == 2.5 * MB)
+    shown.shoot("a limit of speed")
+    assert shown.complaints_of_axe() == []
+    shown.page.keyboard.press("Control+A")
+    shown.page.keyboard.type("0")
+    shown.page.keyboard.press("Enter")
+    assert limit.evaluate("(input) => input.validity.rangeUnderflow")
+    wish(server, max_speed=3_000_000)
+    shown.reload()
+    shown.unfolds("Uploads on the server")
+    limit.wait_for()
+    assert limit.input_value() == "2.86"
+    limit.fill("")
+    limit.press("Enter")
+    eventually("it has a limit", lambda: speed_of(server) is None)
+    shown.page.wait_for_function("(input) => input.value === ''", arg=limit.element_handle())
+    assert answered == [200, 200], "what is too low is not sent"
 
 
 def test_the_list_goes_on_when_the_server_is_back(server: Served, open_page: Open) -> None:

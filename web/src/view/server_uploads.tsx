@@ -7,6 +7,7 @@ import type { Uploader } from "../uploader.ts";
 import { formatBytes, formatMoment, type Words } from "../words/index.ts";
 import { Download } from "./download.tsx";
 import { Problem } from "./problem.tsx";
+import { SpeedLimit } from "./speed_limit.tsx";
 import type { Ask } from "./sure.tsx";
 import { useWatched } from "./watched.ts";
 
@@ -28,11 +29,10 @@ interface Props {
 export function ServerUploads({ server, uploader, words, ask, unknown }: Props) {
   const [isOpen, setOpen] = useState(false);
   const [most, setMost] = useState(STEP);
-  const { listed, failure } = useWatched(isOpen, server, uploader, most, unknown);
-  /** What comes of it is told by the server's events. */
-  const change = async (upload: ServerUpload, changing: Promise<unknown>) => {
+  const { listed, failure, learn } = useWatched(isOpen, server, uploader, most, unknown);
+  const change = async (upload: ServerUpload, changing: () => Promise<unknown>) => {
     try {
-      await changing;
+      await changing();
     } catch (error) {
       if (!(error instanceof Unanswered)) throw error;
       const says = explain(error.failure, words);
@@ -51,11 +51,17 @@ export function ServerUploads({ server, uploader, words, ask, unknown }: Props) 
             upload={upload}
             uploader={uploader}
             words={words}
-            pause={(isPaused) => void change(upload, server.control(upload, { paused: isPaused }))}
+            pause={(paused) => void change(upload, () => server.control(upload, { paused }))}
+            limit={(most) =>
+              change(upload, async () => {
+                const { max_speed } = await server.control(upload, { max_speed: most });
+                learn(upload.id, { max_speed });
+              })
+            }
             remove={() =>
               ask(
                 words.historyDeleteSure(nameOf(upload)),
-                () => void change(upload, server.terminate(upload)),
+                () => void change(upload, () => server.terminate(upload)),
               )
             }
           />
@@ -79,11 +85,13 @@ interface RowProps {
   upload: ServerUpload;
   uploader: Uploader | undefined;
   words: Words;
+  /** What comes of it is told by the server's events, as of `remove`. */
   pause: (isPaused: boolean) => void;
+  limit: (maxSpeed: number | null) => Promise<void>;
   remove: () => void;
 }
 
-function Row({ upload, uploader, words, pause, remove }: RowProps) {
+function Row({ upload, uploader, words, pause, limit, remove }: RowProps) {
   const name = nameOf(upload);
   const { state, offset, length, created_at, expires_at, speed = 0 } = upload;
   const isPaused = state === "paused";
@@ -112,6 +120,9 @@ function Row({ upload, uploader, words, pause, remove }: RowProps) {
         ) : null}
       </div>
       <div class="buttons">
+        {isOpen ? (
+          <SpeedLimit name={name} maxSpeed={upload.max_speed} words={words} limit={limit} />
+        ) : null}
         {isOpen ? (
           <button
             type="button"

@@ -61,6 +61,8 @@ export const de: Words = {
   serverPause: "Anhalten",
   serverResume: "Fortsetzen",
   serverDelete: "Löschen",
+  serverLimit: "Höchstens, MB/s",
+  serverNoLimit: "kein Limit",
   serverMore: "Ältere zeigen",
   perSecond: (size) => `${size}/s`,
   states: {
@@ -154,7 +156,7 @@ export const de: Words = {
     [
       "Was der Server hat",
       "Die beiden Listen am Ende, einmal aufgeklappt: alle Uploads dort, mit Knöpfen zum Anhalten, " +
-        "Fortsetzen und Löschen, und was der Server zu tun hat.",
+        "Fortsetzen und Löschen und einer Grenze für das Tempo, und was der Server zu tun hat.",
     ],
     ["Mit der Tastatur", "Tab geht von Knopf zu Knopf, Enter drückt, Escape schließt."],
     [

@@ -56,6 +56,8 @@ export const en = {
   serverPause: "Pause",
   serverResume: "Resume",
   serverDelete: "Delete",
+  serverLimit: "At most, MB/s",
+  serverNoLimit: "no limit",
   serverMore: "Show older ones",
   perSecond: (size: string) => `${size}/s`,
   states: {
@@ -143,7 +145,7 @@ export const en = {
     [
       "What the server has",
       "The two lists at the end, once unfolded: every upload there, with buttons that pause, resume " +
-        "and delete it, and how busy the server is.",
+        "and delete it and a limit for its speed, and how busy the server is.",
     ],
     ["By keyboard", "Tab goes from button to button, Enter presses, Escape closes."],
     [
