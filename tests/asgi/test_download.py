@@ -19,6 +19,14 @@ pytestmark = pytest.mark.anyio
 HELLO = b"hello world"
 
 
+@pytest.fixture(params=[True, False], ids=["quick disk", "slow disk"])
+def server(server: Running, request: pytest.FixtureRequest) -> Running:
+    """The server of these tests, which looks at files at once, or in threads."""
+    is_quick = bool(request.param)
+    server.tus.services.pace.is_quick = lambda *, durable: is_quick  # type: ignore[method-assign]
+    return server
+
+
 def metadata(**pairs: str | bytes) -> str:
     return build_upload_metadata(
         {key: value if isinstance(value, bytes) else value.encode() for key, value in pairs.items()}
@@ -185,7 +193,7 @@ async def test_a_file_that_goes_while_it_is_asked_for_is_404(
 ) -> None:
     path = await server.whole(HELLO)
 
-    async def has(_: Upload) -> bool:
+    async def has(_: Upload, *, at_once: bool) -> bool:
         server.file(path).unlink()
         return True
 
@@ -396,7 +404,7 @@ async def test_a_file_of_another_upload_in_its_place_is_404(
     """Its bytes are not for whoever has this URL."""
     path = await server.whole(HELLO)
 
-    async def has(_: Upload) -> bool:
+    async def has(_: Upload, *, at_once: bool) -> bool:
         return False
 
     monkeypatch.setattr(server.tus.storage, "has", has)
@@ -423,7 +431,7 @@ async def test_what_is_sent_is_what_was_there_when_the_head_was_made(
     """Another file in its place would go out under this one's tag."""
     path = await server.whole(HELLO)
 
-    async def has(_: Upload) -> bool:
+    async def has(_: Upload, *, at_once: bool) -> bool:
         file.unlink()
         file.write_bytes(b"HELLO WORLD!")
         return True

@@ -29,8 +29,22 @@ from tusd_py.storage.interface import Storage
 _CONTENT_RANGE = re.compile(rb"bytes ([0-9]{1,19})-([0-9]{1,19})/[0-9]{1,19}")
 
 
-async def send_file(storage: Storage, upload: Upload, request: Headers, exchange: Exchange) -> None:
+async def send_file(
+    storage: Storage,
+    upload: Upload,
+    request: Headers,
+    exchange: Exchange,
+    *,
+    at_once: bool = False,
+) -> None:
     """Answers a `GET`: whole or in ranges (RFC 9110, 14), or 304.
+
+    Args:
+        storage: Where it lies.
+        upload: Its record.
+        request: The headers of the request.
+        exchange: Of the request.
+        at_once: See `Storage.settle`.
 
     Raises:
         UploadNotFound: Somebody else has removed the file, whatever lies in its place now.
@@ -41,9 +55,9 @@ async def send_file(storage: Storage, upload: Upload, request: Headers, exchange
     if isinstance(path, str):
         await _send_remote(storage, upload, request, exchange)
         return
-    with await _open(path, upload) as file:
+    with await _open(path, upload, at_once=at_once) as file:
         # Asked once it is open: a file that takes its place from now on is not the one sent.
-        if not await storage.has(upload):
+        if not await storage.has(upload, at_once=at_once):
             raise UploadNotFound(upload.id)
         headers = _headers(upload)
         if _is_known(headers["ETag"], request):
@@ -140,7 +154,7 @@ def _headers(upload: Upload) -> dict[str, str]:
     }
 
 
-async def _open(path: Path, upload: Upload) -> BinaryIO:
+async def _open(path: Path, upload: Upload, *, at_once: bool) -> BinaryIO:
     """The file of an upload, as long as it must be.
 
     Raises:
@@ -149,7 +163,10 @@ async def _open(path: Path, upload: Upload) -> BinaryIO:
         StorageFailed: That cannot be told.
     """
     try:
-        file = await anyio.to_thread.run_sync(_open_regular, path)
+        if at_once:
+            file = _open_regular(path)
+        else:
+            file = await anyio.to_thread.run_sync(_open_regular, path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UploadNotFound(upload.id) from error
     except OSError as error:

@@ -209,7 +209,9 @@ class TusRoutes:
             await look_up(self._services, command)
         if isinstance(command, commands.Download):
             upload = await download(self._services, command)
-            await send_file(self._services.storage, upload, request.headers, exchange)
+            services = self._services
+            at_once = services.pace.is_quick(durable=False)
+            await send_file(services.storage, upload, request.headers, exchange, at_once=at_once)
             return
         if self._services.is_ending:
             raise UploadLocked(request.upload_id or "") if method == "HEAD" else ServerShutdown()

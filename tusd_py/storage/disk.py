@@ -228,9 +228,9 @@ class DiskStorage:
                 f"a name in it has more than {LONGEST_SEGMENT} bytes, which no file system takes"
             )
 
-    async def has(self, upload: Upload) -> bool:
+    async def has(self, upload: Upload, *, at_once: bool = False) -> bool:
         """See `Storage.has`."""
-        return await in_thread(self._has, upload, self.locate(upload))
+        return await _done(at_once, self._has, upload, self.locate(upload))
 
     async def take(self, upload: Upload, to: Path) -> None:
         """See `Storage.take`."""

@@ -327,10 +327,14 @@ class Storage(Protocol):
         """
         ...
 
-    async def has(self, upload: Upload) -> bool:
+    async def has(self, upload: Upload, *, at_once: bool = False) -> bool:
         """Whether the file at `locate` is the upload's own.
 
         Somebody may have moved it away, and another upload been given its name.
+
+        Args:
+            upload: Its record.
+            at_once: As for `settle`.
         """
         ...
 

@@ -397,7 +397,7 @@ class S3Storage:
             return None
         return await self._bucket.link(self._path(upload), expires, media_type, disposition)
 
-    async def has(self, upload: Upload) -> bool:
+    async def has(self, upload: Upload, *, at_once: bool = False) -> bool:
         """See `Storage.has`."""
         found = await self._bucket.head(self._path(upload))
         return found is not None and _is_ours(found, upload) and found.size == upload.upload_offset
