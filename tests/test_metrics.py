@@ -61,7 +61,12 @@ def buried(phase: Phase) -> UploadBuried:
     return UploadBuried(upload_id="a", phase=phase)
 
 
+STREAM = RequestEnded(method="GET", status=200, code="", seconds=4000, is_stream=True)
 EVENTS: list[tuple[Observed, str, float]] = [
+    (STREAM, "tusd_requests_total method=GET", 1),
+    (STREAM, "tusd_responses_total method=GET status=200", 1),
+    (STREAM, "tusd_request_duration_seconds_count method=GET", 0),
+    (STREAM, "tusd_request_duration_seconds_sum method=GET", 0),
     (ended("PATCH", 204), "tusd_requests_total method=PATCH", 1),
     (ended("PATCH", 409, "ERR_X"), "tusd_requests_total method=PATCH", 1),
     (ended("PATCH", 409, "ERR_X"), "tusd_errors_total code=ERR_X status=409", 1),

@@ -139,7 +139,10 @@ class Metrics(Collector):
                 first = self._requests.get(event.method)
                 if first is None:
                     first = self._find_requests(event.method)
-                self._add_time(first, _REQUEST_BUCKETS, event.seconds)
+                if event.is_stream:
+                    values[self._numbers.find("streams", event.method)] += 1
+                else:
+                    self._add_time(first, _REQUEST_BUCKETS, event.seconds)
                 answers = self._answers.get((event.method, event.status))
                 if answers is None:
                     answers = self._find_answers(event.method, event.status)
@@ -299,7 +302,7 @@ def _collect_requests(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
     requests = CounterMetricFamily("tusd_requests", "Requests by method.", labels=["method"])
     seconds = HistogramMetricFamily(
         "tusd_request_duration_seconds",
-        "From a request's head to the end of its response.",
+        "From a request's head to the end of its response, but for streams of events.",
         labels=["method"],
     )
     answers = CounterMetricFamily(
@@ -316,7 +319,8 @@ def _collect_requests(totals: Mapping[Name, list[float]]) -> Iterator[Metric]:
     counted = {"answers": answers, "errors": errors, "cuts": cuts}
     for (kind, *labels), values in totals.items():
         if kind == "requests":
-            requests.add_metric(labels, sum(values[:-1]))
+            streams = totals.get(("streams", *labels), [0.0])
+            requests.add_metric(labels, sum(values[:-1]) + streams[0])
             seconds.add_metric(labels, _buckets(_REQUEST_BUCKETS, values), values[-1])
         elif kind in counted:
             counted[kind].add_metric(labels, values[0])

@@ -24,6 +24,7 @@ from tusd_py import Access, CorsPolicy, HttpSettings, Reject, Settings
 from tusd_py.asgi import events
 from tusd_py.asgi import websocket as commanding
 from tusd_py.engine import watching
+from tusd_py.hooks.events import Observed, RequestEnded
 from tusd_py.protocol.errors import NotAllowed
 from tusd_py.wire import websocket
 from tusd_py.wiring import ServerApp
@@ -115,6 +116,32 @@ async def test_commands(tmp_path: Path, server_options: dict[str, Any]) -> None:
                 404,
                 "ERR_UPLOAD_NOT_FOUND",
             )
+
+
+async def test_streams_are_no_requests_that_take_long(tmp_path: Path) -> None:
+    """How long requests take would else be how long pages are open; commands are requests."""
+    async with serving(tmp_path) as (server, origin):
+        ended: list[tuple[str, int, bool]] = []
+
+        def note(event: Observed) -> None:
+            if isinstance(event, RequestEnded):
+                ended.append((event.method, event.status, event.is_stream))
+
+        server.tus.add_observer(note)
+        path = await server.create(1)
+        stream = Stream(server, path + "/events")
+        await stream.has("ready")
+        async with page(origin) as everything:
+            await everything.has("ready")
+            await everything.say("pause", upload=id_of(path))
+        await until(lambda: len(ended) == 3, within=30)
+        await stream.leave()
+        assert ended == [
+            ("POST", 201, False),
+            ("PUT", 200, False),
+            ("GET", 101, True),
+            ("GET", 200, True),
+        ]
 
 
 async def test_a_command_is_answered_also_when_the_stream_ends_meanwhile(

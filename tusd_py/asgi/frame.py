@@ -148,7 +148,16 @@ class Frame:
             await exchange.refuse(exchange.error, is_head=is_head)
         path, method, status = exchange.scope["path"], exchange.method, exchange.status
         code = "" if exchange.error is None else exchange.error.code
-        self.note(path, method, status, code, begun, exchange.request_id, exchange.upload_id)
+        self.note(
+            path,
+            method,
+            status,
+            code,
+            begun,
+            exchange.request_id,
+            exchange.upload_id,
+            is_stream=exchange.is_stream,
+        )
 
     def note(
         self,
@@ -159,6 +168,8 @@ class Frame:
         begun: float,
         request_id: str,
         upload_id: str,
+        *,
+        is_stream: bool = False,
     ) -> None:
         """Tells the observers and the log how a request ended."""
         ended = RequestEnded(
@@ -166,6 +177,7 @@ class Frame:
             status=status,
             code=code,
             seconds=time.monotonic() - begun,
+            is_stream=is_stream,
         )
         self._services.observe(ended)
         log(ended, path, request_id, upload_id)

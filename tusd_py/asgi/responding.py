@@ -47,6 +47,7 @@ class Exchange:
         error: Why it was refused, None if it was not.
         grant: What the request was let in with, None before that, or where nobody is asked.
         is_counted: Whether it was counted for whoever sent it.
+        is_stream: Whether it is answered with a stream of events.
         method: Of the request; another one than it was sent with where a header says so.
         scope: Of the request.
         headers: Of the request.
@@ -73,6 +74,7 @@ class Exchange:
         self.error: TusError | None = None
         self.grant: Grant | None = None
         self.is_counted = False
+        self.is_stream = False
         self.receive = receive
         self._send = send
         self.body = body

@@ -32,6 +32,7 @@ async def stream(exchange: Exchange, events: Events, audience: Audience) -> None
         if telling.begun is None:
             await exchange.respond(Response(204))
             return
+        exchange.is_stream = True
         leaving = asyncio.create_task(_until_gone(exchange, telling))
         try:
             await exchange.send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -233,7 +233,7 @@ class _Connection:
 
     async def accept(self, exchange: Exchange) -> None:
         """Lets the client in."""
-        exchange.status = 101
+        exchange.status, exchange.is_stream = 101, True
         chosen = PROTOCOL if PROTOCOL in self._scope.get("subprotocols", ()) else None
         headers = [(b"x-request-id", exchange.request_id.encode())]
         await self._pass_on({"type": "websocket.accept", "subprotocol": chosen, "headers": headers})

@@ -53,12 +53,14 @@ class RequestEnded(NamedTuple):
         status: Of the response.
         code: Of the error, empty if there was none.
         seconds: From the head of the request to the end of the response.
+        is_stream: Whether that was a stream of events, which lasts as long as somebody listens.
     """
 
     method: str
     status: int
     code: str
     seconds: float
+    is_stream: bool = False
 
 
 LIMITS = (
