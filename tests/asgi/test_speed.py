@@ -9,10 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.asgi.in_process import BASE, App, Running, id_of, running, until
+from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, App, Running, id_of, running, until
 from tests.asgi.test_api import by_name, serving
 from tests.asgi.test_at_once import HELLO, HERE, NEW, WHOLE, at_once
 from tests.asgi.whole import with_whole_bodies
+from tusd_py import SignedUrls
 from tusd_py.app import Settings
 from tusd_py.asgi.body import ReceiveBody
 from tusd_py.body import EndedBy, Reason
@@ -149,6 +150,25 @@ async def test_bytes_wait(tmp_path: Path, how: str, over: Callable[[App], App]) 
             await server.whole(b"x" * 2 * each)
             # Somebody may have been late before, up to a fifth of a second.
             assert time.monotonic() - begun >= (2 * each - rate * 0.3) / rate - 0.05
+
+
+async def test_the_uploads_of_a_signed_url_share_its_limit(tmp_path: Path) -> None:
+    rate, each = 10_000, 5_000
+    signed = SignedUrls(["a-secret-key-of-the-application-1234"])
+    async with serving(tmp_path, authorize=signed) as server:
+        url = signed.sign(BASE, lasts=600, max_speed=rate)
+        headers = TUS | OFFSET_TYPE | {"Upload-Offset": "0", "Upload-Length": str(each)}
+        made = [await server.client.post(url, headers=headers) for _ in range(2)]
+        begun = time.monotonic()
+        for answer in await asyncio.gather(
+            *(
+                server.client.patch(one.headers["Location"], headers=headers, content=b"x" * each)
+                for one in made
+            )
+        ):
+            assert answer.status_code == 204, answer.text
+        # A tenth of a second's worth comes at once.
+        assert time.monotonic() - begun >= (2 * each - rate / 10) / rate - 0.05
 
 
 async def test_two_processes_keep_a_limit_together(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`tusd-py serve` with its own credentials: who may do what, and what the log says of it."""
 
+import base64
 import json
 import os
 import re
@@ -137,7 +138,10 @@ def test_an_upload_is_its_owners(server: Served, client: httpx.Client, kind: str
 
 def test_a_signed_url_is_enough(server: Served, client: httpx.Client, keys: Path) -> None:
     """The way of a browser that gets a URL from an application."""
-    endpoint = signed(keys, server.url, "--max-size", "10", "--principal", "alice")
+    limits = ("--max-size", "10", "--max-speed", "1MB")
+    endpoint = signed(keys, server.url, *limits, "--principal", "alice")
+    (claims,) = httpx.URL(endpoint).params.get_list("tus-signed")
+    assert b'"max_speed":1000000,' in base64.urlsafe_b64decode(claims.partition(".")[0] + "==")
     refused = client.post(endpoint, headers=TUS | {"Upload-Length": "11"})
     assert refused.status_code == 413
     made = client.post(endpoint, headers=TUS | {"Upload-Length": "10"})
@@ -229,6 +233,7 @@ def test_tokens_that_change(tmp_path: Path, client: httpx.Client) -> None:
         (("--auth-signing-key", "env:KEY", "--may", "fly"), "'fly' is not one of"),
         (("--auth-signing-key", "env:KEY", "--lasts", "0s"), "that has ended already is of no use"),
         (("--auth-signing-key", "env:KEY", "--max-size", "x"), "'x' is not a size"),
+        (("--auth-signing-key", "env:KEY", "--max-speed", "1000"), "'1000' is too slow"),
     ],
 )
 def test_what_cannot_be_signed_is_said(arguments: tuple[str, ...], complaint: str) -> None:

@@ -78,6 +78,21 @@ async def test_the_url_of_a_new_upload_is_for_that_alone(signed: SignedUrls, clo
         await grant_of(signed, location, "query", "mine")
 
 
+async def test_a_limit_of_speed_is_that_of_all_its_uploads(signed: SignedUrls) -> None:
+    one, two = (signed.sign(FILES, lasts=60, principal="alice", max_speed=5000) for _ in range(2))
+    first = await grant_of(signed, one, "create")
+    assert first.query_for is not None
+    location = FILES + "mine?" + first.query_for("mine")
+    grants = [first, await grant_of(signed, location, "append", "mine")]
+    assert [grant.max_speed for grant in grants] == [5000, 5000]
+    shared = {grant.max_speed_for for grant in (*grants, await grant_of(signed, one, "create"))}
+    other = (await grant_of(signed, two, "create")).max_speed_for
+    assert len(shared) == len({*shared, ""} - {""}) == 1
+    assert other not in {*shared, ""}
+    without = await grant_of(signed, signed.sign(FILES, lasts=60), "create")
+    assert (without.max_speed, without.max_speed_for) == (None, "")
+
+
 async def test_the_url_of_an_upload(signed: SignedUrls) -> None:
     url = signed.sign(FILES + "an%2Did", lasts=60, may=["download", "create"])
     assert (await grant_of(signed, url, "download", "an-id")).has_all
@@ -186,6 +201,7 @@ async def test_what_else_stands_in_the_query_stays(signed: SignedUrls) -> None:
         ("ftp://example.com/files/", {}, "is not the URL of uploads"),
         ("https://example.com", {}, "is not the URL of uploads"),
         (FILES, {"lasts": 0}, "has ended already"),
+        (FILES, {"max_speed": 1023}, "1023 bytes per second are too few; 1024 is the least"),
         (FILES, {"may": ["fly"]}, "'fly' is nothing that a URL can allow: create, "),
     ],
 )

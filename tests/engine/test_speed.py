@@ -221,6 +221,13 @@ def limited(limits: Limits, upload: Upload = UPLOAD, **options: Any) -> Memory:
             {"grant": Grant(principal="a", max_speed=5_000)},
             200,
         ),
+        (Limits(), UPLOAD, {"grant": Grant(max_speed=5_000, max_speed_for="a url")}, 500),
+        (
+            Limits(max_speed_per_client=2_000),
+            UPLOAD,
+            {"grant": Grant(principal="a", max_speed=5_000, max_speed_for="a url")},
+            200,
+        ),
         (Limits(), UPLOAD, {"grant": Grant(principal="a")}, None),
     ],
 )
@@ -229,6 +236,25 @@ async def test_which_limits_hold(
 ) -> None:
     body = limited(limits, upload, **options)
     assert await body.fill(memoryview(bytearray(64 * KIB))) == (first or 64 * KIB)
+
+
+async def test_grants_share_a_speed() -> None:
+    """By what they say that it is for, wherever their clients are."""
+    speeds = Speeds(Talk(), lambda event: None, Clock())
+
+    def share(upload_id: str, client: str, shared: str) -> Share:
+        content = Content(length=None)
+        grant = Grant(max_speed=5_000, max_speed_for=shared)
+        append = Append(
+            upload_id=upload_id, upload_offset=0, content=content, client=client, grant=grant
+        )
+        body = Memory(b"x", ())
+        speeds.begin(Limits(), append, UPLOAD._replace(id=upload_id), body)
+        return speeds._shares[upload_id]
+
+    share("u", "192.0.2.1", "one url").spend(5_000)
+    assert share("v", "192.0.2.2", "one url").reserve(1)[1] == pytest.approx(1.0)
+    assert share("w", "192.0.2.1", "another").reserve(1)[1] == pytest.approx(0, abs=0.001)
 
 
 async def test_a_limit_that_was_set_a_moment_before_holds_too() -> None:

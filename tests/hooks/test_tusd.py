@@ -211,6 +211,8 @@ def test_an_answer_is_read_as_documented() -> None:
         ('{"ChangeFileInfo": {"MetaData": {"a": null}}}', Answer(metadata={"a": ""})),
         ('{"ChangeFileInfo": {"MetaData": null, "ID": ""}}', Answer()),
         ('{"ChangeFileInfo": {"Storage": {"Path": ""}}}', Answer()),
+        ('{"ChangeFileInfo": {"MaxSpeed": 1024}}', Answer(max_speed=1024)),
+        ('{"ChangeFileInfo": {"maxSpeed": 0}}', Answer()),
         (
             '{"HTTPResponse": {"Header": {"Upload-Offset": "9", "X": "1"}}}',
             Answer(headers={"X": "1"}),
@@ -252,6 +254,12 @@ def test_an_answer_is_read_as_go_reads_it(said: str, expected: Answer) -> None:
         ('{"ChangeFileInfo": {"Storage": {"Path": "a/../../b"}}}', "Storage.Path"),
         ('{"ChangeFileInfo": {"Storage": {"Path": "a/.."}}}', "Storage.Path"),
         ('{"ChangeFileInfo": {"Storage": {"Path": "a\\u0000b"}}}', "Storage.Path"),
+        ('{"ChangeFileInfo": {"MaxSpeed": 1023}}', "ChangeFileInfo.MaxSpeed is 1023; give 1024"),
+        (
+            '{"ChangeFileInfo": {"MaxSpeed": 9223372036854775808}}',
+            "MaxSpeed is 9223372036854775808",
+        ),
+        ('{"ChangeFileInfo": {"MaxSpeed": "1MB"}}', "ChangeFileInfo.MaxSpeed must be a whole"),
     ],
 )
 def test_what_is_no_answer_says_why(said: str, why: str) -> None:
@@ -294,10 +302,15 @@ def hooks_that_say(said: object) -> tuple[Hooks, Script, list[HookCalled]]:
     return TusdHooks(script, ALL, 1.0, seen.append).over(Hooks()), script, seen
 
 
-async def test_pre_create_may_change_what_tusd_lets_it_change() -> None:
+async def test_pre_create_may_change_what_tusd_lets_it_change_and_the_speed() -> None:
     hooks, script, seen = hooks_that_say(
         {
-            "ChangeFileInfo": {"ID": "x", "MetaData": {"k": "ü"}, "Storage": {"Path": "y/z"}},
+            "ChangeFileInfo": {
+                "ID": "x",
+                "MetaData": {"k": "ü"},
+                "Storage": {"Path": "y/z"},
+                "MaxSpeed": 5000,
+            },
             "HTTPResponse": {"Header": {"X-Why": "tea"}},
         }
     )
@@ -305,7 +318,7 @@ async def test_pre_create_may_change_what_tusd_lets_it_change() -> None:
     changes = await hooks.on_create(NEW)
     assert changes is not None
     assert (changes.id, changes.metadata, changes.target) == ("x", {"k": "ü".encode()}, "y/z")
-    assert changes.reply == Reply(headers={"X-Why": "tea"})
+    assert (changes.max_speed, changes.reply) == (5000, Reply(headers={"X-Why": "tea"}))
     assert seen == [HookCalled(hook="pre-create", failed=False)]
     (call,) = script.calls
     sent = json.loads(call.body)["Event"]["Upload"]
@@ -318,6 +331,7 @@ async def test_an_empty_answer_changes_nothing() -> None:
     changes = await hooks.on_create(NEW)
     assert changes is not None
     assert (changes.id, changes.metadata, changes.target, changes.reply) == (None,) * 4
+    assert changes.max_speed is None
 
 
 @pytest.mark.parametrize(

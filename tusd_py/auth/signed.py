@@ -5,6 +5,7 @@ The rules:
 - One for creating uploads is good for as many as come before its end; the URLs of those get a
   signature of their own, which ends when it does, and is for that upload alone.
 - Who has one for an upload may do with it what the URL says, whoever owns it.
+- A URL and those of the uploads that were created with it share one limit of speed.
 - The first key signs, and all of them are good, so that keys can be changed.
 """
 
@@ -23,6 +24,7 @@ from tusd_py.auth.source import Source, parse_secrets
 from tusd_py.hooks.interface import Access
 from tusd_py.protocol.errors import NotAllowed, NotAuthenticated
 from tusd_py.protocol.grant import Grant
+from tusd_py.protocol.upload import SLOWEST
 
 PARAMETER = "tus-signed"
 """Of the query string."""
@@ -51,13 +53,18 @@ _CONTEXT = b"tusd-py signed URL 1\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claims:
-    """What a URL allows: `end` in seconds since the epoch, UTC; `upload` is an id."""
+    """What a URL allows: `end` in seconds since the epoch, UTC; `upload` is an id.
+
+    `max_speed_for` tells the URL from others that have a limit of speed.
+    """
 
     end: int
     may: tuple[str, ...]
     principal: str = ""
     upload: str | None = None
     max_size: int | None = None
+    max_speed: int | None = None
+    max_speed_for: str = ""
 
 
 class SignedUrls:
@@ -90,6 +97,7 @@ class SignedUrls:
         lasts: float,
         principal: str = "",
         max_size: int | None = None,
+        max_speed: int | None = None,
         may: Collection[str] = UPLOADING,
     ) -> str:
         """A URL that needs no other credentials.
@@ -101,6 +109,7 @@ class SignedUrls:
             principal: Whose the uploads will be that are created with it; somebody new for each
                 URL if it is left out.
             max_size: Bytes of one upload, None for what the server takes.
+            max_speed: Bytes per second of all that is sent with it, at least 1,024; likewise.
             may: Some of `VERBS`; of an upload's URL, creating is left out.
 
         Raises:
@@ -113,6 +122,8 @@ class SignedUrls:
             )
         if lasts <= 0:
             raise ValueError("a URL that has ended already is of no use")
+        if max_speed is not None and max_speed < SLOWEST:
+            raise ValueError(f"{max_speed} bytes per second are too few; {SLOWEST} is the least")
         if unknown := sorted({*may} - {*VERBS}):
             raise ValueError(f"{unknown[0]!r} is nothing that a URL can allow: {', '.join(VERBS)}")
         upload = urllib.parse.unquote(parts.path.rpartition("/")[2]) or None
@@ -121,6 +132,8 @@ class SignedUrls:
             may=tuple(sorted(may)),
             principal=principal or f"url-{secrets.token_hex(8)}",
             max_size=max_size,
+            max_speed=max_speed,
+            max_speed_for="" if max_speed is None else secrets.token_hex(8),
         )
         if upload is not None:
             claims = _for_one(claims, upload)
@@ -158,6 +171,8 @@ class SignedUrls:
             principal=claims.principal,
             has_all=claims.upload is not None,
             max_size=claims.max_size,
+            max_speed=claims.max_speed,
+            max_speed_for=claims.max_speed_for,
             query_for=lambda upload_id: self._query(_for_one(claims, upload_id)),
         )
 
@@ -193,6 +208,9 @@ def _to_json(claims: _Claims) -> dict[str, object]:
         named["upload"] = claims.upload
     if claims.max_size is not None:
         named["max_size"] = claims.max_size
+    if claims.max_speed is not None:
+        named["max_speed"] = claims.max_speed
+        named["max_speed_for"] = claims.max_speed_for
     return named
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from tusd_py.app import TusApp
-from tusd_py.cli.flags import DURATION, EXPIRY, LIMIT, flag, place_flags, signing_key, told
+from tusd_py.cli.flags import DURATION, EXPIRY, LIMIT, SPEED, flag, place_flags, signing_key, told
 from tusd_py.config import build_size
 from tusd_py.tools import back_up, import_tusd, list_uploads
 from tusd_py.wiring import (
@@ -38,6 +38,13 @@ from tusd_py.wiring import (
     default="none",
     show_default=True,
     help="Of one upload, besides the limit of the server.",
+)
+@click.option(
+    "--max-speed",
+    type=SPEED,
+    default="none",
+    show_default=True,
+    help="Bytes per second of all that is sent with it, besides the limits of the server.",
 )
 @click.option(
     "--may",

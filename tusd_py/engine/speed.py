@@ -201,10 +201,13 @@ class Speeds:
         client = (grant.principal if grant is not None else "") or command.client
         names = {
             "all": limits.max_speed,
-            # Whoever has no name is nobody in particular.
-            _name_client(client): limits.speed_of_client(grant) if client else None,
             _name(upload.id): limits.speed_of_upload(upload.max_speed),
         }
+        if grant is not None and grant.max_speed_for:
+            names[f"grant {grant.max_speed_for}"] = grant.max_speed
+            grant = None
+        if client:  # whoever has no name is nobody in particular
+            names[_name_client(client)] = limits.speed_of_client(grant)
         found = {name: rate for name, rate in names.items() if rate is not None}
         if found:
             share = self._shares[upload.id] = Share(found, self)

@@ -4,7 +4,7 @@ The rules:
 - What is sent has tusd's fields, all of them, and no other; what is not known has tusd's zero.
 - An answer is read as Go reads it, since hook servers were tried with that: names in any case,
   fields that are not known are passed over, `null` says nothing; a value of another kind than
-  tusd's, or what is no JSON object, is no answer.
+  tusd's, or what is no JSON object, is no answer. One field is ours: `ChangeFileInfo.MaxSpeed`.
 - A blocking hook without an answer refuses the request; nothing goes on unasked. An event is
   delivered when it was taken, whatever was said to it.
 """
@@ -30,7 +30,7 @@ from tusd_py.hooks.interface import (
 )
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import Rejected, TerminationRejected, UploadStopped
-from tusd_py.protocol.upload import Reply
+from tusd_py.protocol.upload import SLOWEST, Reply
 
 logger = logging.getLogger("tusd_py")
 
@@ -88,7 +88,7 @@ class Carrier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """tusd's `HookResponse`; see its documentation."""
+    """tusd's `HookResponse`; see its documentation. `max_speed`, bytes per second, is ours."""
 
     status: int = 0
     body: str = ""
@@ -99,6 +99,7 @@ class Answer:
     id: str = ""
     metadata: Mapping[str, str] | None = None
     path: str = ""
+    max_speed: int = 0
 
     def reply(self) -> Reply | None:
         """What it adds to a response."""
@@ -169,6 +170,7 @@ class TusdHooks:
             metadata=None if metadata is None else {k: v.encode() for k, v in metadata.items()},
             target=answer.path or None,
             reply=answer.reply(),
+            max_speed=answer.max_speed or None,
         )
 
     async def on_created(self, event: UploadEvent) -> None:
@@ -303,6 +305,7 @@ def parse_answer(said: bytes) -> Answer:
         id=_checked_id(change.text("ID")),
         metadata=_checked_metadata(change.texts("MetaData")),
         path=_checked_path(storage.get("Path", "")),
+        max_speed=_checked_speed(change.number("MaxSpeed")),
     )
 
 
@@ -358,6 +361,12 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not abnf.TOKEN.fullmatch(name):
             raise NoAnswer(f"HTTPResponse.Header has {name[:40]!r}, which is no name of a header")
     return {name: value for name, value in headers.items() if name.lower() not in _OURS}
+
+
+def _checked_speed(max_speed: int) -> int:
+    if max_speed and not SLOWEST <= max_speed <= abnf.LARGEST_INTEGER:
+        raise NoAnswer(f"ChangeFileInfo.MaxSpeed is {max_speed}; give {SLOWEST} or more")
+    return max_speed
 
 
 def _checked_id(upload_id: str) -> str:

@@ -20,6 +20,8 @@ class Grant:
         has_all: Whether uploads of all owners are there for it.
         max_size: Bytes of one upload, None for what the server takes.
         max_speed: Bytes per second of all that it uploads, at least 1,024; likewise.
+        max_speed_for: What shares that speed with all grants that say the same; empty where it is
+            the principal's.
         query_for: What the URL of an upload that is created now needs as its query string so that
             its client can go on there, by the upload's id; None for nothing.
     """
@@ -28,6 +30,7 @@ class Grant:
     has_all: bool = False
     max_size: int | None = None
     max_speed: int | None = None
+    max_speed_for: str = ""
     query_for: Callable[[str], str] | None = None
 
     def reaches(self, owner: str | None) -> bool:
