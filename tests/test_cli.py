@@ -30,7 +30,7 @@ from tests.serving import Served, eventually, serving
 from tusd_py import DiskStorage, Settings, Timing, TusApp, __version__, cli
 from tusd_py.wire.limits import ConnectionLimits, connections_by_descriptors
 from tusd_py.wire.server import ServerSettings
-from tusd_py.wiring import BucketSettings, Place, UploadSettings
+from tusd_py.wiring.settings import BucketSettings, Place, UploadSettings
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

@@ -11,12 +11,8 @@ from tests.frameworks.journey import ask, create, metadata
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.tools import back_up, list_uploads
-from tusd_py.wiring import (
-    Place,
-    UploadSettings,
-    build_app,
-    opened,
-)
+from tusd_py.wiring.deployment import build_app, opened
+from tusd_py.wiring.settings import Place, UploadSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,9 @@ from tests.interop.plain_http import TUS, append, asked, create
 from tests.serving import eventually, serving
 from tusd_py.hooks.interface import Access, NewUpload
 from tusd_py.wire.server import ServerSettings
-from tusd_py.wiring import NotInstalled, Place, ServerApp, UploadSettings, serve
+from tusd_py.wiring.errors import NotInstalled
+from tusd_py.wiring.server import ServerApp, serve
+from tusd_py.wiring.settings import Place, UploadSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -233,7 +235,7 @@ async def test_nothing_that_is_secret_or_told_of_the_file(
 
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     script = (
-        "import sys, tusd_py, tusd_py.cli, tusd_py.wiring\n"
+        "import sys, tusd_py, tusd_py.cli, tusd_py.wiring.server\n"
         "from tusd_py import DiskStorage, TusApp\n"
         "TusApp(DiskStorage('/nowhere'))\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"

@@ -16,16 +16,11 @@ from tests.frameworks.journey import create
 from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.wire.server import CannotListen, NotProtected, ServerSettings, close, listen
-from tusd_py.wiring import (
-    BucketSettings,
-    Place,
-    ServerApp,
-    UploadSettings,
-    build_app,
-    configure_logging,
-    explain,
-    page_beside,
-)
+from tusd_py.wiring.deployment import build_app
+from tusd_py.wiring.errors import explain
+from tusd_py.wiring.logs import configure_logging
+from tusd_py.wiring.server import ServerApp, page_beside
+from tusd_py.wiring.settings import BucketSettings, Place, UploadSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -203,13 +198,13 @@ async def test_the_page_makes_way_for_uploads_at_its_paths(
 def test_the_page_is_announced_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tusd_py.wiring.find_page", lambda: tmp_path)
+    monkeypatch.setattr("tusd_py.wiring.server.find_page", lambda: tmp_path)
     tcp, unix = ServerSettings(), ServerSettings(unix_sock=tmp_path / "socket")
     assert page_beside("http://[::1]:1080/a/b/", tcp) == "http://[::1]:1080/"
     assert page_beside("http://h:1/", tcp) is None
     assert page_beside("http://localhost/files/", unix) is None
     assert page_beside("http://h:1/files/", ServerSettings(ui=False)) is None
-    monkeypatch.setattr("tusd_py.wiring.find_page", lambda: None)
+    monkeypatch.setattr("tusd_py.wiring.server.find_page", lambda: None)
     assert page_beside("http://h:1/files/", tcp) is None
 
 

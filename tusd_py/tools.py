@@ -14,7 +14,7 @@ from tusd_py.protocol.upload import GONE, Phase, Tail, Upload
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.tusd_directory import NotTaken, find_uploads, read_upload
-from tusd_py.wiring import NeedsFiles, explain
+from tusd_py.wiring.errors import NeedsFiles, explain
 
 _PAGE = 500
 

@@ -12,7 +12,7 @@ import pytest
 from tests.asgi.in_process import BASE, TUS, App, Running, id_of, running, until
 from tusd_py import Access, FinishedUpload, Grant, Reject
 from tusd_py.state import listing
-from tusd_py.wiring import ServerApp
+from tusd_py.wiring.server import ServerApp
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,7 @@ from tests.asgi.in_process import (
 from tusd_py import Access, FinishedUpload, Grant, NewUpload, Reject, Settings, SignedUrls
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Upload
-from tusd_py.wiring import ServerApp
+from tusd_py.wiring.server import ServerApp
 
 pytestmark = pytest.mark.anyio
 

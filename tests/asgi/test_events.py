@@ -12,7 +12,7 @@ from tusd_py import Access, FinishedUpload, Grant, Reject
 from tusd_py.asgi import events
 from tusd_py.engine import watching
 from tusd_py.engine.watching import KEEPS, Listener, Told
-from tusd_py.wiring import ServerApp
+from tusd_py.wiring.server import ServerApp
 
 pytestmark = pytest.mark.anyio
 

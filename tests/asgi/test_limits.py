@@ -22,7 +22,7 @@ from tusd_py.engine.open_uploads import COUNT_EVERY
 from tusd_py.hooks.events import LimitReached, Observed
 from tusd_py.hooks.interface import Access, FinishedUpload, NewUpload
 from tusd_py.protocol.errors import NotAuthenticated, Rejected
-from tusd_py.wiring import ServerApp
+from tusd_py.wiring.server import ServerApp
 
 pytestmark = pytest.mark.anyio
 

@@ -27,7 +27,7 @@ from tusd_py.engine import watching
 from tusd_py.hooks.events import Observed, RequestEnded
 from tusd_py.protocol.errors import NotAllowed
 from tusd_py.wire import websocket
-from tusd_py.wiring import ServerApp
+from tusd_py.wiring.server import ServerApp
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,9 @@ import pytest
 
 from tests.auth.samples import OTHER, RSA, SECRET, pem, written
 from tests.serving import Served, serving
-from tusd_py.wiring import NotInstalled, Place, UploadSettings, build_app
+from tusd_py.wiring.deployment import build_app
+from tusd_py.wiring.errors import NotInstalled
+from tusd_py.wiring.settings import Place, UploadSettings
 
 ALICE, BOB = "a-token-of-alice_1234", "a-token-of-bob_567890"
 TUS = {"Tus-Resumable": "1.0.0"}

@@ -13,7 +13,9 @@ from playwright.sync_api import Locator, Page
 
 from tests.browser.proxy import DamagingProxy
 from tests.serving import Served
-from tusd_py import tools, wiring
+from tusd_py import tools
+from tusd_py.wiring.deployment import opened
+from tusd_py.wiring.settings import Place
 
 MIB = 1 << 20
 WITHIN = 60_000.0  # milliseconds; only a machine that is busy with other things needs them
@@ -168,7 +170,7 @@ def list_uploads(server: Served) -> list[dict[str, Any]]:
     """What `tusd-py ls` tells the operator."""
 
     async def run() -> list[dict[str, Any]]:
-        async with wiring.opened(wiring.Place(upload_dir=server.upload_dir)) as tus:
+        async with opened(Place(upload_dir=server.upload_dir)) as tus:
             return [line async for line in tools.list_uploads(tus)]
 
     # In a thread, since the loop of Playwright counts as running in this one.

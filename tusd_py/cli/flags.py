@@ -9,7 +9,8 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from tusd_py.config import parse_duration, parse_size
-from tusd_py.wiring import EXPECTED, HookSettings, explain, parse_networks
+from tusd_py.wiring.errors import EXPECTED, explain
+from tusd_py.wiring.settings import HookSettings, parse_networks
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -21,7 +21,9 @@ from tusd_py.cli.flags import (
     signing_key,
     told,
 )
-from tusd_py.wiring import (
+from tusd_py.wiring.logs import configure_logging
+from tusd_py.wiring.server import page_beside, serve
+from tusd_py.wiring.settings import (
     FSYNC,
     BucketSettings,
     ConnectionLimits,
@@ -29,10 +31,7 @@ from tusd_py.wiring import (
     Place,
     ServerSettings,
     UploadSettings,
-    configure_logging,
     connections_by_descriptors,
-    page_beside,
-    serve,
 )
 
 

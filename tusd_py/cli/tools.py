@@ -14,16 +14,10 @@ from tusd_py.app import TusApp
 from tusd_py.cli.flags import DURATION, EXPIRY, LIMIT, SPEED, flag, place_flags, signing_key, told
 from tusd_py.config import build_size
 from tusd_py.tools import back_up, import_tusd, list_uploads
-from tusd_py.wiring import (
-    UPLOADING,
-    VERBS,
-    InvalidKeys,
-    Place,
-    UploadSettings,
-    build_signer,
-    configure_logging,
-    opened,
-)
+from tusd_py.wiring.deployment import build_signer, opened
+from tusd_py.wiring.errors import InvalidKeys
+from tusd_py.wiring.logs import configure_logging
+from tusd_py.wiring.settings import UPLOADING, VERBS, Place, UploadSettings
 
 
 @click.command()
