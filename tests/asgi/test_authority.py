@@ -1,14 +1,17 @@
 """Who may do what: whose an upload is, and when that is asked."""
 
+import asyncio
 import contextlib
+import json
 import re
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from tests.asgi.in_process import (
     BASE,
@@ -21,7 +24,16 @@ from tests.asgi.in_process import (
     running,
     until,
 )
-from tusd_py import Access, FinishedUpload, Grant, NewUpload, Reject, Settings, SignedUrls
+from tusd_py import (
+    Access,
+    FinishedUpload,
+    Grant,
+    HttpSettings,
+    NewUpload,
+    Reject,
+    Settings,
+    SignedUrls,
+)
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Upload
 from tusd_py.wiring.server import ServerApp
@@ -372,17 +384,25 @@ HEADS: list[dict[str, str]] = [
 ]
 
 
+@contextlib.contextmanager
+def sealed(server: Running) -> Iterator[list[str]]:
+    """Storage and state are out of reach: what somebody reached for."""
+    services, touched = server.tus.services, list[str]()
+    kept = services.storage, services.state
+    services.storage = services.state = Sealed(touched)
+    try:
+        yield touched
+    finally:
+        services.storage, services.state = kept
+
+
 async def scan(
     server: Running, upload_id: str, paths: list[str]
 ) -> list[tuple[str, str, int, list[str]]]:
     """Each method, and each override, on each path with each head: what was touched by it."""
     app = ServerApp(server.tus, BASE, "/metrics")
-    touched: list[str] = []
-    services = server.tus.services
-    kept = services.storage, services.state
-    services.storage = services.state = Sealed(touched)
     found = []
-    try:
+    with sealed(server) as touched:
         for path in paths:
             for method in METHODS:
                 for override in (None, *METHODS):
@@ -395,8 +415,6 @@ async def scan(
                         at_once(server, method, path.format(id=upload_id), given)
                         what = f"{method} {override} {path} {head}"
                         found.append((what, method, status, list(touched)))
-    finally:
-        services.storage, services.state = kept
     return found
 
 
@@ -471,6 +489,76 @@ async def test_the_scan_sees_what_is_touched(tmp_path: Path) -> None:
     touching = {method for _, method, _, touched in found if touched}
     assert {"newest", "count_open"} <= {name for *_, touched in found for name in touched}
     assert touching >= {"HEAD", "GET", "POST", "PATCH", "DELETE"}
+
+
+COMMANDS: list[dict[str, object]] = [
+    {"command": "pause"},
+    {"command": "resume"},
+    {"command": "speed", "max_speed": 2048},
+    {"command": "terminate"},
+]
+
+
+async def test_no_socket_reaches_storage_without_authority(tmp_path: Path) -> None:
+    """Neither who connects, nor who may listen and asks for more."""
+    allowed = {"create"}
+
+    async def only(access: Access) -> None:
+        if access.verb not in allowed:
+            raise Reject(401, "who are you?")
+
+    settings = Settings(base_path=BASE, http=HttpSettings(websockets=True))
+    async with running(tmp_path, authorize=only, settings=settings) as server:
+        upload_id = id_of(await server.create(5))
+        app = ServerApp(server.tus, BASE, "/metrics")
+        with sealed(server) as touched:
+            for path in PATHS:
+                talk = Talk(app, path.format(id=upload_id))
+                await talk.ended()
+                assert [each["type"] for each in talk.sent] == ["websocket.close"], path
+        assert touched == []
+        allowed.add("watch")
+        talk = Talk(app, "/events")
+        await until(lambda: "ready" in talk.events(), within=30)
+        with sealed(server) as touched:
+            for command in COMMANDS:
+                talk.say(command | {"upload": upload_id})
+            await until(lambda: talk.events().count("error") == len(COMMANDS), within=30)
+            heard = {"events_after"}  # what the listener is told
+            assert {*touched} <= heard
+            # Or it could not fail.
+            allowed.add("terminate")
+            talk.say({"command": "terminate", "upload": upload_id})
+            await until(lambda: {*touched} - heard, within=30)
+        talk.leave()
+        await talk.ended()
+
+
+class Talk:
+    """A client of a WebSocket."""
+
+    def __init__(self, app: ServerApp, path: str) -> None:
+        self.sent: list[Message] = []
+        self._coming: asyncio.Queue[Message] = asyncio.Queue()
+        self._coming.put_nowait({"type": "websocket.connect"})
+        scope = scope_of("GET", path, {}) | {"type": "websocket", "scheme": "ws"}
+        self._task = asyncio.create_task(app(scope, self._coming.get, self._send))
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def say(self, command: dict[str, object]) -> None:
+        self._coming.put_nowait({"type": "websocket.receive", "text": json.dumps(command)})
+
+    def events(self) -> list[str]:
+        """Names of what came."""
+        return [json.loads(each["text"])["event"] for each in self.sent if "text" in each]
+
+    def leave(self) -> None:
+        self._coming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+    async def ended(self) -> None:
+        await asyncio.wait_for(self._task, 30)
 
 
 async def test_parts_are_looked_for_when_all_of_them_may_be_used(
