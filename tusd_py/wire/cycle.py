@@ -95,7 +95,7 @@ class Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Reads again, unless the socket is borrowed."""
-        if not self.is_borrowed and not self._transport.is_closing():
+        if self.read_paused and not self.is_borrowed and not self._transport.is_closing():
             super().resume_reading()
 
 
@@ -289,7 +289,7 @@ class Cycle(RequestResponseCycle):
         if kind == "http.response.informational" and not self.response_started:
             self._send_interim(message)
         elif kind == "http.response.start" and not self.response_started:
-            self._send_head(message)
+            self._send_head(message["status"], message.get("headers", ()))
         elif kind == "http.response.body" and self.response_started and not self.response_complete:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
         elif kind in EXTENSIONS and self.response_started and not self.response_complete:
@@ -301,9 +301,9 @@ class Cycle(RequestResponseCycle):
         """Sends a whole response to a request that nobody has begun to serve."""
         self.body = b""
         try:
-            has_length = not self._is_bodiless(status)
-            length = [(b"Content-Length", b"%d" % len(body))] if has_length else []
-            self._send_head({"status": status, "headers": [*headers, *length]})
+            if not self._is_bodiless(status):
+                headers = [*headers, (b"Content-Length", b"%d" % len(body))]
+            self._send_head(status, headers)
             self._send_body(body, more=False)
         finally:
             self.scope = _ENDED
@@ -320,16 +320,13 @@ class Cycle(RequestResponseCycle):
         head = build_head(message["status"], message.get("headers", ()))
         self.transport.write(head + b"\r\n")
 
-    def _send_head(self, message: Message) -> None:
-        status = message["status"]
-        headers = (*self.connection.server_state.default_headers, *message.get("headers", ()))
+    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        headers = (*self.connection.server_state.default_headers, *headers)
         # It raises before anything is noted, so that the 500 that follows is a response of its own.
-        head = build_head(status, headers)
+        head, framing = _build_head(status, headers)
         says_close = False
-        for name, value in headers:
-            framing = _known(name)[1]
-            if framing is not None:
-                says_close |= self._note(framing, value)
+        for name, value in framing:
+            says_close |= self._note(name, value)
         if self.chunked_encoding is None and not self._is_bodiless(status):
             # RFC 9112, 6.1: "MUST NOT send a response containing Transfer-Encoding unless the
             # corresponding request indicates HTTP/1.1".
@@ -409,14 +406,24 @@ class Cycle(RequestResponseCycle):
 
 def build_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The status line and the headers, without the empty line behind them."""
-    lines = [STATUS_LINE[status]]
+    return _build_head(status, headers)[0]
+
+
+def _build_head(
+    status: int, headers: Iterable[tuple[bytes, bytes]]
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """As `build_head`, and those of the headers that frame the body, names in lower case."""
+    lines, framing = [STATUS_LINE[status]], []
     for name, value in headers:
-        lines += (_known(name)[0], value, b"\r\n")
+        begin, framed_by = _known(name)
+        lines.append(b"%b%b\r\n" % (begin, value))
+        if framed_by is not None:
+            framing.append((framed_by, value))
     head = b"".join(lines)
-    # Each line has three entries, and the status line one; each ends with two control characters.
-    if len(head) - len(head.translate(None, _CONTROLS)) != (len(lines) + 2) // 3 * 2:
+    # Each line ends with two control characters, and has no other.
+    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * len(lines):
         raise RuntimeError("a response header has an invalid value")
-    return head
+    return head, framing
 
 
 @functools.lru_cache(maxsize=256)

@@ -138,14 +138,11 @@ class HttpProtocol(HeadReader):
             self.pipeline.insert(0, (self.cycle, app))
 
     def _asks_for_socket(self, is_old: bool) -> bool:
+        if self.ws_protocol_class is None or not self.parser.should_upgrade():
+            return False
         # Behind an answer that is still due, or with a body, it is a request as any other.
         is_alone = not (is_old or self._framing or self._is_busy() or self.pipeline)
-        return (
-            is_alone
-            and self.ws_protocol_class is not None
-            and self.parser.should_upgrade()
-            and is_handshake(self.parser.get_method(), self.headers)
-        )
+        return is_alone and is_handshake(self.parser.get_method(), self.headers)
 
     def _hand_over(self, is_early: bool) -> None:
         if is_early:
