@@ -32,7 +32,7 @@ steady = settings(deadline=None)
 
 
 def headers(*pairs: tuple[str, str]) -> Headers:
-    return Headers((name.encode(), value.encode("latin-1")) for name, value in pairs)
+    return Headers([(name.encode(), value.encode("latin-1")) for name, value in pairs])
 
 
 def request(

@@ -162,10 +162,12 @@ def _name(name: str) -> bytes:
 
 def raw(headers: tuple[Header, ...]) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI wants them; characters that no header may have are dropped."""
-    return [(_name(name), _one_line(value)) for name, value in headers]
-
-
-def _one_line(value: str) -> bytes:
-    if not value.isprintable():
-        value = value.translate(_CONTROLS)
-    return value.encode("latin-1", "replace")
+    return [
+        (
+            _name(name),
+            (value if value.isprintable() else value.translate(_CONTROLS)).encode(
+                "latin-1", "replace"
+            ),
+        )
+        for name, value in headers
+    ]

@@ -117,8 +117,8 @@ class TusRoutes:
             Status, headers and body of the answer. None for whatever is not just as usual, a
             refusal included: nothing was changed then, and `answer` is to be asked.
         """
-        services, method = self._services, scope["method"]
-        if method not in ("POST", "PATCH"):
+        services = self._services
+        if scope["method"] not in ("POST", "PATCH"):
             return None
         if services.is_ending or services.hooks.authorize or services.trace:
             return None
@@ -130,19 +130,18 @@ class TusRoutes:
             return None
         try:
             request = Request(
-                method=method,
+                method=scope["method"],
                 upload_id=_find_upload_id(scope["path"], base_path),
                 headers=headers,
                 base_path=base_path,
             )
-            method = tus1.effective_method(request)
             command = tus1.parse_request(request)
             if isinstance(command, commands.Append):
-                upload = append_now(services, command, data)
+                method, upload = "PATCH", append_now(services, command, data)
             elif isinstance(command, commands.Create):
                 if self._names_client(command):
                     command = command._replace(client=self._frame.callers.address(scope, headers))
-                upload = create_at_once(services, command, data)
+                method, upload = "POST", create_at_once(services, command, data)
             else:
                 return None
         except TusError:

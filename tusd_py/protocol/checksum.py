@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -132,7 +132,7 @@ def parse_upload_checksum(value: str) -> Checksum:
     return Checksum(algorithm=algorithm, digest=digest)
 
 
-def parse_upload_checksum_trailer(trailers: Iterable[tuple[bytes, bytes]]) -> Checksum:
+def parse_upload_checksum_trailer(trailers: Collection[tuple[bytes, bytes]]) -> Checksum:
     """Checksum, Upload-Checksum, behind a body that announced it in `Trailer`.
 
     Raises:

@@ -4,7 +4,7 @@ The IETF draft needs nothing else: an append may say that it completes the uploa
 come with any of them. A `grant` stands with each of them once somebody was asked who it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,7 +45,9 @@ class Content(NamedTuple):
             return Digests(ALGORITHMS)
         return None if self.checksum is None else Digests((self.checksum.algorithm,))
 
-    def refusal(self, digests: Digests, trailers: Iterable[tuple[bytes, bytes]]) -> TusError | None:
+    def refusal(
+        self, digests: Digests, trailers: Collection[tuple[bytes, bytes]]
+    ) -> TusError | None:
         """Why its bytes do not count when all have come, if that is so.
 
         Args:

@@ -2,7 +2,7 @@
 
 import datetime
 import email.utils
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from tusd_py.protocol import abnf
@@ -28,16 +28,15 @@ class Headers:
 
     __slots__ = ("_repeated", "_values")
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        pairs = [(name.lower(), value) for name, value in raw]
-        self._values = dict(pairs)
+    def __init__(self, raw: Collection[tuple[bytes, bytes]]) -> None:
+        self._values = {name.lower(): value for name, value in raw}
         self._repeated: dict[bytes, list[bytes]] = {}
-        if len(self._values) != len(pairs):
-            for name, value in pairs:
-                self._repeated.setdefault(name, []).append(value)
+        if len(self._values) != len(raw):
+            for name, value in raw:
+                self._repeated.setdefault(name.lower(), []).append(value)
 
     def __contains__(self, name: str) -> bool:
-        return _key(name) in self._values
+        return _KEYS[name] in self._values
 
     def one(self, name: str) -> str | None:
         """The value of a header that may stand once.
@@ -45,24 +44,24 @@ class Headers:
         Raises:
             InvalidHeader: It stands there more than once.
         """
-        value = self._values.get(_key(name))
+        value = self._values.get(_KEYS[name])
         if value is None:
             return None
-        if self._repeated and len(values := self._all(_key(name))) > 1:
+        if self._repeated and len(values := self._all(_KEYS[name])) > 1:
             sent = ", ".join(map(_text, values))
             raise InvalidHeader(name, "was sent more than once; send it once", sent)
-        return _text(value)
+        return value.decode("latin-1").strip(" \t")
 
     def first(self, name: str) -> str | None:
         """The first value of a header, where a second one would do no harm."""
-        value = self._values.get(_key(name))
+        value = self._values.get(_KEYS[name])
         if value is None:
             return None
-        return _text(self._repeated[_key(name)][0] if self._repeated else value)
+        return _text(self._repeated[_KEYS[name]][0] if self._repeated else value)
 
     def joined(self, name: str) -> str:
         """All values of a header that is a list, with commas; empty if it is not there."""
-        return ",".join(map(_text, self._all(_key(name))))
+        return ",".join(map(_text, self._all(_KEYS[name])))
 
     def as_mapping(self) -> dict[str, str]:
         """All of them, by lower-case name; repeated ones joined by commas."""
@@ -77,10 +76,15 @@ class Headers:
         return (self._values[key],) if key in self._values else ()
 
 
-@lru_cache(maxsize=256)
-def _key(name: str) -> bytes:
-    """How a name that this server asks for is kept; there are few."""
-    return name.lower().encode("latin-1")
+class _Keys(dict[str, bytes]):
+    """How the names that this server asks for are kept; there are few."""
+
+    def __missing__(self, name: str) -> bytes:
+        key = self[name] = name.lower().encode("latin-1")
+        return key
+
+
+_KEYS = _Keys()
 
 
 def _text(value: bytes) -> str:

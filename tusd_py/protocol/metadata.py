@@ -1,6 +1,7 @@
 """`Upload-Metadata`: keys, and values that may be any bytes."""
 
 import base64
+import binascii
 from collections.abc import Mapping
 
 from tusd_py.protocol import abnf
@@ -34,7 +35,7 @@ def parse_upload_metadata(value: str) -> dict[str, bytes]:
             raise InvalidUploadMetadata(
                 _HEADER, f"needs a Base64 value, with padding, for the key {key[:40]!r}", encoded
             )
-        metadata[key] = base64.b64decode(encoded)
+        metadata[key] = binascii.a2b_base64(encoded)
     return metadata
 
 

@@ -224,8 +224,11 @@ def _parse_content(request: Request, length: int | None) -> commands.Content:
     )
 
 
+_RESUMABLE: Header = ("Tus-Resumable", TUS_VERSION)
+
+
 def _head(status: int, headers: Iterable[Header]) -> Response:
-    return Response(status=status, headers=(("Tus-Resumable", TUS_VERSION), *headers))
+    return Response(status, (_RESUMABLE, *headers))
 
 
 def build_expires(upload: Upload) -> tuple[Header, ...]:
