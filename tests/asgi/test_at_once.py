@@ -1,7 +1,7 @@
 """Small uploads that are answered at once are answered as ever; whatever else is left alone."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +219,52 @@ async def test_where_it_cannot_be_committed_the_bytes_are_taken_back(
     assert (server.size(path), len(server.files())) == (begun, before)
     assert (await server.patch(path, begun, HELLO[begun:])).status_code == 204
     assert await server.bytes_of(path) == HELLO
+
+
+async def test_what_was_just_made_is_not_read_again(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of a small file come right behind its creation."""
+    path = await server.create(11)
+    with monkeypatch.context() as patched:
+        patched.setattr(server.tus.state, "load_now", lambda _: None)
+        for offset, end in ((0, 5), (5, 11)):
+            there = OFFSET_TYPE | {"Upload-Offset": str(offset)}
+            assert at_once(server, "PATCH", path, there, HELLO[offset:end]) is not None
+    assert await server.bytes_of(path) == HELLO
+
+
+async def _take_and_make_anew(other: Running, path: str) -> None:
+    record = await other.record(path)
+    await other.tus.state.delete(record)
+    await other.tus.state.insert(record._replace(created_at=record.created_at + 1))
+
+
+ELSEWHERE: dict[str, tuple[Callable[[Running, str], Awaitable[object]], int]] = {
+    "paused": (lambda other, path: other.tus.state.set_paused(id_of(path), paused=True), 423),
+    "slowed": (lambda other, path: other.tus.state.set_max_speed(id_of(path), 1 << 20), 204),
+    "terminated": (lambda other, path: other.delete(path), 410),
+    "appended": (lambda other, path: other.patch(path, 0, HELLO[:5]), 409),
+    "completed": (lambda other, path: other.patch(path, 0, HELLO), 409),
+    "another of its name": (_take_and_make_anew, 204),
+}
+
+
+@pytest.mark.parametrize(("does", "status"), ELSEWHERE.values(), ids=ELSEWHERE)
+async def test_what_another_process_has_done_since_holds(
+    server: Running,
+    tmp_path: Path,
+    does: Callable[[Running, str], Awaitable[object]],
+    status: int,
+) -> None:
+    """What this one remembers of an upload is of a moment ago; nothing comes of it then."""
+    async with running(tmp_path, fsync="never") as other:
+        path = await server.create(11)
+        await does(other, path)
+        before = await server.records(), files_below(tmp_path / "data")
+        assert at_once(server, "PATCH", path, HERE, HELLO) is None
+        assert (await server.records(), files_below(tmp_path / "data")) == before
+        assert (await server.patch(path, 0, HELLO)).status_code == status
 
 
 async def test_where_a_server_has_it_mounted(server: Running) -> None:

@@ -15,6 +15,8 @@ from tests.storage.samples import begin, files_below, finished, store
 from tests.storage.test_disk import fail
 from tusd_py.protocol.concat import Partial
 from tusd_py.protocol.errors import StaleGeneration, UploadExists
+from tusd_py.protocol.upload import Phase
+from tusd_py.state import at_once
 from tusd_py.state.interface import NotNow, StateStore
 from tusd_py.state.sqlite import SqliteState
 from tusd_py.storage import disk
@@ -145,6 +147,55 @@ class TestCommitNow:
             state.commit_now(UPLOAD, is_new=False)
         assert state.load_now("a") == committed
 
+    async def test_what_was_committed_last_is_at_hand_once(self, state: StateStore) -> None:
+        assert state.take_remembered("a") is None
+        state.commit_now(UPLOAD, is_new=True)
+        assert state.take_remembered("a") == UPLOAD
+        assert state.take_remembered("a") is None
+        committed = state.commit_now(UPLOAD._replace(upload_offset=5), is_new=False)
+        assert state.take_remembered("a") == committed
+
+    async def test_what_takes_no_more_bytes_is_not_remembered(self, state: StateStore) -> None:
+        receiving = UPLOAD._replace(phase=Phase.RECEIVING)
+        state.commit_now(receiving, is_new=True)
+        state.commit_now(receiving._replace(phase=Phase.COMPLETE), is_new=False)
+        assert state.take_remembered("a") is None
+
+    async def test_not_over_what_somebody_has_asked_for_since(
+        self, state: StateStore, other: StateStore
+    ) -> None:
+        """An upload that is paused stays so, though its record has no new generation."""
+        upload = state.commit_now(UPLOAD, is_new=True)
+        wanted = upload._replace(upload_offset=5)
+        for ask, take_back in (
+            (other.set_paused("a", paused=True), other.set_paused("a", paused=False)),
+            (other.set_max_speed("a", 4096), other.set_max_speed("a", None)),
+        ):
+            await ask
+            asked = await other.load("a")
+            assert asked is not None
+            with pytest.raises(NotNow):
+                state.commit_now(wanted, is_new=False)
+            assert await other.load("a") == asked
+            # Whoever knows of it may go on.
+            upload = state.commit_now(asked._replace(upload_offset=3), is_new=False)
+            await take_back
+            wanted = upload._replace(paused=False, max_speed=None, upload_offset=5)
+        assert state.commit_now(wanted, is_new=False).upload_offset == 5
+
+    async def test_not_over_another_of_the_same_name(
+        self, state: StateStore, other: StateStore
+    ) -> None:
+        upload = state.commit_now(UPLOAD, is_new=True)
+        await other.delete(upload)
+        another = await other.insert(UPLOAD._replace(created_at=UPLOAD.created_at + 1))
+        with pytest.raises(NotNow):
+            state.commit_now(upload._replace(upload_offset=5), is_new=False)
+        assert await other.load("a") == another
+        await other.delete(another)
+        with pytest.raises(StaleGeneration):
+            state.commit_now(upload._replace(upload_offset=5), is_new=False)
+
     async def test_leaves_parts_and_finals_to_the_others(self, state: StateStore) -> None:
         """They take other records along."""
         with pytest.raises(NotNow):
@@ -191,6 +242,17 @@ class TestSqlite:
         other.execute("ROLLBACK")
         assert sqlite.commit_now(UPLOAD, is_new=True) == UPLOAD
         other.close()
+        await sqlite.close()
+
+    async def test_remembers_no_more_than_a_few(
+        self, sqlite: SqliteState, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever creates uploads and sends nothing would fill the memory with them."""
+        monkeypatch.setattr(at_once, "_MOST_REMEMBERED", 3)
+        for name in "abcde":
+            sqlite.commit_now(UPLOAD._replace(id=name), is_new=True)
+        known = [sqlite.take_remembered(name) is not None for name in "abcde"]
+        assert known == [False, False, True, True, True]
         await sqlite.close()
 
     async def test_a_durable_commit_is_synced_and_another_is_not(self, sqlite: SqliteState) -> None:

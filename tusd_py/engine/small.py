@@ -146,7 +146,8 @@ def _now(services: Services, command: Append, data: bytes, new: Upload | None) -
         return None
     try:
         with services.locks.attempt(command.upload_id):
-            found = new or services.state.load_now(command.upload_id)
+            state, upload_id = services.state, command.upload_id
+            found = new or state.take_remembered(upload_id) or state.load_now(upload_id)
             plan = _planned(services, command, data, (), found, is_new=new is not None)
             if plan.sync or plan.after.phase is Phase.FINISHING:
                 return None

@@ -3,6 +3,9 @@
 The rules:
 - Nothing here waits: where another connection writes just now, it is left to the threads.
 - A commit is one statement, in a transaction of its own.
+- What was committed here last of an upload that still takes bytes is remembered: mostly, the next
+  to ask for it is its own client. Somebody else may have changed it since, so it is good for a
+  commit alone, which fails then.
 - The log is never carried over to the database here, which syncs both; see `wants_checkpoint`.
 """
 
@@ -10,12 +13,16 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from tusd_py.protocol.upload import Upload
+from tusd_py.protocol.errors import StaleGeneration
+from tusd_py.protocol.upload import Phase, Upload
 from tusd_py.state.interface import NotNow
 from tusd_py.state.rows import insert, load, update
 
 _CHECKPOINT_EVERY = 250
 """Commits; each is about four pages of the log, and SQLite's own default is 1,000 pages."""
+
+_MOST_REMEMBERED = 256
+"""Records; each takes a KiB, and its metadata, which may have 16."""
 
 
 class AtOnce:
@@ -25,6 +32,7 @@ class AtOnce:
         self._connection: sqlite3.Connection | None = None
         self._durable = False
         self._commits = 0
+        self._remembered: dict[str, Upload] = {}
 
     def open(self, path: Path) -> None:
         """Connects; from now on this belongs to the thread that it was called from."""
@@ -34,6 +42,7 @@ class AtOnce:
 
     def close(self) -> None:
         """Disconnects; nothing can be done at once any more."""
+        self._remembered.clear()
         connection, self._connection = self._connection, None
         if connection is not None:
             # Of a thread that has ended, say; its last reference closes it then.
@@ -54,6 +63,10 @@ class AtOnce:
         except sqlite3.Error as error:
             raise NotNow from error
 
+    def take_remembered(self, upload_id: str) -> Upload | None:
+        """See `StateStore.take_remembered`."""
+        return self._remembered.pop(upload_id, None)
+
     def commit(self, upload: Upload, *, is_new: bool, durable: bool) -> Upload:
         """See `StateStore.commit_now`."""
         if self._connection is None or upload.concat is not None:
@@ -61,11 +74,33 @@ class AtOnce:
         try:
             if durable is not self._durable:
                 self._set_durable(self._connection, durable)
-            committed = (insert if is_new else update)(self._connection, upload)
+            if is_new:
+                committed = insert(self._connection, upload)
+            else:
+                committed = self._update(self._connection, upload)
         except sqlite3.Error as error:
             raise NotNow from error
         self._commits += 1
+        self._remember(committed)
         return committed
+
+    def _update(self, connection: sqlite3.Connection, upload: Upload) -> Upload:
+        try:
+            as_read = not upload.paused and upload.max_speed is None
+            return update(connection, upload, as_read=as_read)
+        except StaleGeneration:
+            found = load(connection, upload.id)
+            if found is None or found.generation != upload.generation:
+                raise
+            # Its controls are others, or it is another of the same name.
+            raise NotNow from None
+
+    def _remember(self, upload: Upload) -> None:
+        self._remembered.pop(upload.id, None)
+        if upload.phase is Phase.RECEIVING:
+            self._remembered[upload.id] = upload
+            if len(self._remembered) > _MOST_REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
 
     def _set_durable(self, connection: sqlite3.Connection, durable: bool) -> None:
         connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")

@@ -201,6 +201,14 @@ class StateStore(Protocol):
         """
         ...
 
+    def take_remembered(self, upload_id: str) -> Upload | None:
+        """The record as `commit_now` left it, if that is at hand: each time it is so once.
+
+        Somebody else may have changed it since; a `commit_now` of what is made of it fails then.
+        So it can be told to nobody, and nothing be refused for what it says.
+        """
+        ...
+
     def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
         """As `commit`, or `insert`, at once and on the event loop, for an upload that has no parts
         and is none; or not at all.
@@ -211,7 +219,8 @@ class StateStore(Protocol):
             durable: As for `commit`; then syncing must be known to be quick too.
 
         Raises:
-            NotNow: Nothing was committed; do so with `commit` or `insert`.
+            NotNow: Nothing was committed; do so with `commit` or `insert`. So it is too where
+                somebody has paused it, or limited its speed, since it was read.
             UploadExists: As for `insert`.
             StaleGeneration: As for `commit`.
         """

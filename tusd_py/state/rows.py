@@ -46,8 +46,13 @@ def insert(connection: sqlite3.Connection, upload: Upload) -> Upload:
     return upload
 
 
-def update(connection: sqlite3.Connection, upload: Upload) -> Upload:
+def update(connection: sqlite3.Connection, upload: Upload, *, as_read: bool = False) -> Upload:
     """Writes a record over its generation: the record with its new one.
+
+    Args:
+        connection: To the database.
+        upload: What is to be known.
+        as_read: Whether it was read without controls, and must still be without.
 
     Raises:
         StaleGeneration: There is another one there.
@@ -55,7 +60,7 @@ def update(connection: sqlite3.Connection, upload: Upload) -> Upload:
     committed = upload._replace(generation=upload.generation + 1)
     nulls, values = to_row(committed)
     values.append(upload.generation)
-    if connection.execute(_update(nulls), values).rowcount != 1:
+    if connection.execute(_update(nulls, as_read), values).rowcount != 1:
         raise StaleGeneration(upload.id)
     if upload.is_partial and upload.is_unfinished:
         connection.execute(_PUSH_FINALS, (upload.expires_at, upload.id))
@@ -88,8 +93,15 @@ _NEVER_CHANGE = frozenset({"id", "created_at", "principal"})
 """An index that has them is left alone by updates, which nearly all commits are."""
 
 
+_AS_READ = (
+    "AND created_at = {created_at} AND NOT EXISTS (SELECT 1 FROM controls "
+    "WHERE upload_id = {id} AND (paused OR max_speed IS NOT NULL))"
+)
+"""That nobody has put another record in its place, nor paused it, nor limited its speed."""
+
+
 @lru_cache(maxsize=256)
-def _update(nulls: Nulls) -> str:
+def _update(nulls: Nulls, as_read: bool) -> str:
     numbers = count(1)
     places = {
         name: "NULL" if is_null else f"?{next(numbers)}"
@@ -99,7 +111,8 @@ def _update(nulls: Nulls) -> str:
     generation = f"?{next(numbers)}"
     return (
         f"UPDATE uploads SET {values} "  # noqa: S608
-        f"WHERE id = {places['id']} AND generation = {generation}"
+        f"WHERE id = {places['id']} AND generation = {generation} "
+        f"{_AS_READ.format_map(places) if as_read else ''}"
     )
 
 

@@ -229,6 +229,10 @@ class SqliteState:
         """See `StateStore.load_now`."""
         return self._now.load(upload_id)
 
+    def take_remembered(self, upload_id: str) -> Upload | None:
+        """See `StateStore.take_remembered`."""
+        return self._now.take_remembered(upload_id)
+
     def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
         """See `StateStore.commit_now`."""
         committed = self._now.commit(upload, is_new=is_new, durable=durable)
