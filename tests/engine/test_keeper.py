@@ -14,7 +14,8 @@ from tests.asgi.in_process import BASE, Running, id_of, running, sha1, until
 from tusd_py import Progress, Settings, Timing
 from tusd_py.engine import keeper
 from tusd_py.engine.keeper import flush, keep, tell_progress, tick
-from tusd_py.hooks.events import Observed, SyncLost
+from tusd_py.engine.open_uploads import COUNT_EVERY
+from tusd_py.hooks.events import Observed, SyncLost, UploadsSeen
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Tail, Upload
 from tusd_py.storage.interface import SyncFailed
@@ -396,3 +397,27 @@ async def test_an_adopted_tail_is_synced_in_the_background(server: Running) -> N
     assert await server.offset(path) == 5
     await flush(server.tus.services)
     assert (await server.record(path)).synced_offset == 5
+
+
+async def test_open_uploads_are_counted_now_and_then(tmp_path: Path) -> None:
+    """For the metric; those that another process has made, too."""
+    seen: list[int] = []
+
+    def note(event: Observed) -> None:
+        if isinstance(event, UploadsSeen):
+            seen.append(event.count)
+
+    async with running(tmp_path / "uploads") as here, running(tmp_path / "uploads") as there:
+        here.tus.add_observer(note)
+        await here.create(1)
+        await there.create(1)
+        await tick(here.tus.services)
+        assert seen == [], "they were counted at the start"
+        here.clock.now += COUNT_EVERY
+        await tick(here.tus.services)
+        await here.whole(b"1")
+        await tick(here.tus.services)
+        assert seen == [2]
+        here.clock.now += COUNT_EVERY
+        await tick(here.tus.services)
+        assert seen == [2, 2]
