@@ -266,7 +266,7 @@ def _parse_entry(entry: dict[str, Any]) -> Key | None:
         return None
     try:
         key = jwt.PyJWK(entry, algorithm).key
-    except jwt.PyJWTError:
+    except (jwt.PyJWTError, ValueError):  # the latter in releases before 2.14
         return None
     if algorithm == "HS256":
         return Key(entry.get("kid"), algorithm, key) if len(key) >= 32 else None
