@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from websockets.sync.client import connect
 
@@ -196,6 +199,38 @@ def test_what_is_no_upload_is_not_shown(endpoint: str) -> None:
     for path in ("metrics", "readyz", "events", "api/uploads"):
         shown = plain_http.asked("GET", endpoint.replace("files/", path))
         assert shown.status_code == 404, path
+
+
+def test_a_head_that_a_server_took_with_it_is_asked_of_the_other(
+    servers: tuple[Served, Served], endpoint: str
+) -> None:
+    """tus-js-client begins anew after a HEAD that is answered with 502."""
+    path, port = urlsplit(plain_http.create(endpoint, 5)).path, port_of(endpoint)
+    one, other = servers
+    for server in servers:
+        os.kill(server.pid, signal.SIGSTOP)
+    try:
+        with contextlib.ExitStack() as stack:
+            asking = [stack.enter_context(raw.connected(port)) for _ in range(4)]
+            for each in asking:
+                each.start("HEAD", path, plain_http.TUS)
+            eventually("they are with the servers", lambda: established(servers) >= len(asking))
+            one.kill()
+            one.start()
+            os.kill(other.pid, signal.SIGCONT)
+            assert [each.answer("HEAD").status for each in asking] == [200] * 4
+    finally:
+        os.kill(other.pid, signal.SIGCONT)
+
+
+def established(servers: tuple[Served, Served]) -> int:
+    """Connections that somebody has to servers."""
+    ports = {server.port for server in servers}
+    return sum(
+        each.raddr.port in ports and each.status == psutil.CONN_ESTABLISHED
+        for each in psutil.net_connections("tcp4")
+        if each.raddr
+    )
 
 
 def test_a_checksum_in_a_trailer(proxy_name: str, endpoint: str) -> None:
