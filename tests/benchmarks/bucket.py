@@ -211,7 +211,7 @@ def _client(endpoint: str) -> Any:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise NotHere("boto3 is not installed") from error
+        raise NotHere("boto3 is not installed; pip install boto3 aiobotocore") from error
     config = Config(
         s3={"addressing_style": "path"},
         max_pool_connections=AT_ONCE + 2,

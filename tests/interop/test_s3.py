@@ -89,9 +89,7 @@ def test_tuspy_over_a_server_that_is_killed(s3_place: S3Place, tmp_path: Path, d
         (key,) = s3_place.objects()
         assert key.startswith("up/")
         assert key.endswith("-film.bin")
-        target = tmp_path / "downloaded"
-        s3_place.client.download_file(s3_place.bucket, key, str(target))
-        assert target.read_bytes() == data
+        assert s3_place.content(key) == data
         eventually("nothing else is left", lambda: s3_place.multiparts() == [])
         assert f"s3://{s3_place.bucket}/{key}" in tool(server, s3_place, "ls").stdout
         assert "free 0 B" in tool(server, s3_place, "cleanup").stdout

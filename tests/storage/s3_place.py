@@ -11,10 +11,11 @@ from tests.storage.s3_servers import S3Server
 
 # Whoever tests something else may have no client for such a store.
 pytest.importorskip("aiobotocore")
-boto3 = pytest.importorskip("boto3")
 
-from tusd_py.storage.s3 import S3Settings, S3Storage  # noqa: E402
-from tusd_py.storage.s3_client import Access  # noqa: E402
+from botocore.session import get_session
+
+from tusd_py.storage.s3 import S3Settings, S3Storage
+from tusd_py.storage.s3_client import Access
 
 
 @dataclass
@@ -59,7 +60,7 @@ class S3Place:
 
 @cache
 def _client(endpoint: str, access_key: str, secret_key: str) -> Any:
-    return boto3.client(
+    return get_session().create_client(
         "s3",
         endpoint_url=endpoint,
         aws_access_key_id=access_key,

@@ -9,7 +9,6 @@ from tests.storage.s3_servers import S3Server
 
 # Whoever tests something else may have no client for such a store.
 pytest.importorskip("aiobotocore")
-pytest.importorskip("boto3")
 
 from tests.faults.s3.served import S3Served, s3_serving
 
