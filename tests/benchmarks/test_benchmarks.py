@@ -92,6 +92,8 @@ def test_our_server_can_be_measured(bench: Bench, name: str) -> None:
         assert (row.missing, row.failed) == (None, None)
     # Where nobody listens, nobody is told anything.
     assert {column.key for column in case.columns} <= {*chain(*(row.rounds[0] for row in rows))}
+    if name.endswith("speed-limits"):
+        assert all(row.rounds[0]["ratio"] < 2 for row in rows), "without a limit it is far above"
 
 
 def need_store(name: str) -> None:
