@@ -411,6 +411,16 @@ def test_who_is_asked_must_be_clear(told: Told, flags: str, complaint: str) -> N
     assert told == []
 
 
+@pytest.mark.parametrize(
+    "name", ["tokens", "jwt-keys", "jwt-audience", "jwt-issuer", "signing-key"]
+)
+def test_an_empty_flag_does_not_let_everyone_in(told: Told, name: str) -> None:
+    """A script whose variable is not set gives one, and wants somebody to be asked."""
+    result = run("serve", f"--auth-{name}", "")
+    assert_refused(result, 2, f"--auth-{name} is empty: say what, or leave it out")
+    assert told == []
+
+
 def test_a_worker_is_given_time_to_answer(told: Told) -> None:
     result = run("serve", "--workers", "2", "--worker-timeout", "500ms")
     assert_refused(result, 2, "--worker-timeout is too short: a busy worker would be killed")

@@ -292,7 +292,14 @@ def _of(settings: Any, flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_auth(flags: dict[str, Any]) -> None:
-    asking = [name for name in ("auth_tokens", "auth_jwt_keys", "auth_signing_key") if flags[name]]
+    kinds = ("auth_tokens", "auth_jwt_keys", "auth_signing_key")
+    for name in (*kinds, "auth_jwt_audience", "auth_jwt_issuer"):
+        if flags[name] == "":
+            # As a script gives it whose variable is not set: it wants somebody to be asked.
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is empty: say what, or leave it out"
+            )
+    asking = [name for name in kinds if flags[name]]
     if flags["no_auth"] and asking:
         flag = "--" + asking[0].replace("_", "-")
         raise click.UsageError(f"--no-auth lets everyone in, and {flag} does not; give one of them")
