@@ -13,11 +13,12 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A hook that came in: its JSON, the bytes that this was, and the headers it came with."""
+    """A hook that came in: its JSON, the bytes that this was, its headers, and its path."""
 
     call: Json
     body: bytes
     headers: list[tuple[str, str]]
+    path: str
 
     @property
     def hook(self) -> str:
@@ -35,12 +36,13 @@ class Asked:
 
 @dataclass(slots=True)
 class Said:
-    """An answer; `body` is sent as it is, `json` otherwise."""
+    """An answer; `body` is sent as it is, `json` otherwise, with `headers` besides."""
 
     json: Json = field(default_factory=dict)
     status: int = 200
     body: bytes | None = None
     after: threading.Event | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class HookServer:
@@ -78,7 +80,7 @@ class HookServer:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                asked = Asked(json.loads(body), body, list(self.headers.items()))
+                asked = Asked(json.loads(body), body, list(self.headers.items()), self.path)
                 application.asked.append(asked)
                 said = application.answer(asked)
                 if said.after is not None:
@@ -89,6 +91,8 @@ class HookServer:
                     self.send_header("Content-Type", "application/json")
                     self.send_header("Content-Length", str(len(content)))
                     self.send_header("Connection", "close")
+                    for name, value in said.headers.items():
+                        self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(content)
 

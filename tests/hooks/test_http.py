@@ -98,6 +98,43 @@ async def test_what_may_pass_is_tried_again(
     assert len(application.asked) == tries
 
 
+@pytest.mark.parametrize("status", [307, 308])
+async def test_it_goes_on_to_where_it_is_sent(application: HookServer, status: int) -> None:
+    """As tusd does: frameworks send `/hooks` to `/hooks/` so."""
+    sent = {"Location": "/hooks/"}
+    application.answer = lambda asked: (
+        Said(status=status, headers=sent) if asked.path == "/hooks" else Said({"n": 1})
+    )
+    async with carrier(application.url, forward_headers=("Cookie",), secret=b"s") as made:
+        assert await made.carry(CALL) == b'{"n": 1}'
+    first, second = application.asked
+    assert (first.path, second.path) == ("/hooks", "/hooks/")
+    assert second.body == first.body == CALL.body
+    assert second.headers == first.headers
+
+
+async def test_no_other_host_is_told_credentials(application: HookServer) -> None:
+    elsewhere = f"http://localhost:{application.port}/"
+    application.answer = lambda asked: (
+        Said(status=307, headers={"Location": elsewhere}) if asked.path == "/hooks" else Said()
+    )
+    names = ("Authorization", "Cookie")
+    async with carrier(application.url, forward_headers=names) as made:
+        await made.carry(replace(CALL, event_id="a-7"))
+    first, second = application.asked
+    assert [first.header(name) for name in names] == ["Bearer x", "a=1"]
+    assert [second.header(name) for name in names] == [None, None]
+    assert second.header("Tusd-Py-Event-Id") == "a-7"
+
+
+async def test_redirections_without_end_are_no_answer(application: HookServer) -> None:
+    application.answer = lambda _: Said(status=307, headers={"Location": "/hooks"})
+    async with carrier(application.url) as made:
+        with pytest.raises(NoAnswer, match=r"^more than 10 redirections$"):
+            await made.carry(CALL)
+    assert len(application.asked) == 11
+
+
 async def test_a_server_that_is_not_there_is_tried_again(application: HookServer) -> None:
     application.stop()
     async with carrier(application.url, attempts=2) as made:

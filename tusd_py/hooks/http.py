@@ -3,12 +3,15 @@
 The rules:
 - Everything is bounded: the whole call with all its attempts, and the size of the answer.
 - An attempt is repeated where the network failed or the status is 500 or more, as tusd does.
+- It goes on to where a 307 or 308 sends it, as tusd does. Other redirections drop the body: a page
+  that says "log in" would be taken for one that took an event.
 - With a secret, each body is signed; an event has an id, which stays the same when it is repeated.
 """
 
 import asyncio
 import hashlib
 import hmac
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
@@ -18,6 +21,12 @@ from tusd_py.hooks.tusd import Call, NoAnswer
 EVENT_ID = "Tusd-Py-Event-Id"
 SIGNATURE = "Tusd-Py-Signature"
 """`sha256=` and the HMAC-SHA256 of the body in lower-case hexadecimal digits."""
+
+_REDIRECTIONS = 10
+"""Of one attempt at most."""
+
+_CREDENTIALS = (b"authorization", b"cookie")
+"""What no other host is told than the one that the operator named; as in Go."""
 
 _DIRECT = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
 """Never by a proxy, whatever the environment says; as in Go."""
@@ -84,16 +93,28 @@ class HttpCarrier:
             await asyncio.sleep(self._settings.backoff)
 
     async def _post(self, call: Call) -> tuple[int, bytes]:
+        headers = self._headers(call)
+        url = httpx.URL(self._settings.url)
+        for _ in range(1 + _REDIRECTIONS):
+            request = self._client.build_request("POST", url, content=call.body, headers=headers)
+            answer, said = await self._send(request)
+            if answer.status_code not in (307, 308) or answer.next_request is None:
+                return answer.status_code, said
+            if answer.next_request.url.host != url.host:
+                headers = [line for line in headers if line[0].lower() not in _CREDENTIALS]
+            url = answer.next_request.url
+        raise NoAnswer(f"more than {_REDIRECTIONS} redirections")
+
+    async def _send(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
         limit = self._settings.size_limit
         said = b""
-        headers = self._headers(call)
-        url = self._settings.url
-        async with self._client.stream("POST", url, content=call.body, headers=headers) as answer:
+        answer = await self._client.send(request, stream=True)
+        async with aclosing(answer):
             async for piece in answer.aiter_bytes():
                 said += piece
                 if len(said) > limit:
                     raise NoAnswer(f"the answer is longer than {limit} bytes")
-            return answer.status_code, said
+        return answer, said
 
     def _headers(self, call: Call) -> list[tuple[bytes, bytes]]:
         lines = call.upload.request.header_lines
