@@ -135,6 +135,17 @@ async def test_redirections_without_end_are_no_answer(application: HookServer) -
     assert len(application.asked) == 11
 
 
+async def test_a_cookie_of_one_client_does_not_go_along_with_the_next(
+    application: HookServer,
+) -> None:
+    """An application that knows its users by the cookie would take one for another."""
+    application.answer = lambda _: Said(headers={"Set-Cookie": "session=alice; Path=/"})
+    async with carrier(application.url, forward_headers=("Cookie",)) as made:
+        await made.carry(CALL)
+        await made.carry(replace(CALL, upload=replace(UPLOAD, request=RequestInfo())))
+    assert [asked.header("Cookie") for asked in application.asked] == ["a=1", None]
+
+
 async def test_a_server_that_is_not_there_is_tried_again(application: HookServer) -> None:
     application.stop()
     async with carrier(application.url, attempts=2) as made:

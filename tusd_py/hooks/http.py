@@ -5,6 +5,7 @@ The rules:
 - An attempt is repeated where the network failed or the status is 500 or more, as tusd does.
 - It goes on to where a 307 or 308 sends it, as tusd does. Other redirections drop the body: a page
   that says "log in" would be taken for one that took an event.
+- No cookie is kept: it would be that of one client, and go along with the hooks of the next.
 - With a secret, each body is signed; an event has an id, which stays the same when it is repeated.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 from contextlib import aclosing
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -60,7 +62,8 @@ class HttpCarrier:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._client = httpx.AsyncClient(timeout=settings.timeout, mounts=_DIRECT)
+        none = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx.AsyncClient(timeout=settings.timeout, mounts=_DIRECT, cookies=none)
 
     async def close(self) -> None:
         """See `tusd.Carrier.close`."""
