@@ -218,6 +218,11 @@ def test_an_answer_is_read_as_documented() -> None:
             Answer(headers={"X": "1"}),
         ),
         ('  {"HTTPResponse": {"Body": "\\u00fc"}}\n', Answer(body="ü")),
+        (
+            '{"HTTPResponse": {"Body": "a\\ud800b \\ud83d\\ude00"}}',
+            Answer(body="a\ufffdb \U0001f600"),
+        ),
+        ('{"ChangeFileInfo": {"MetaData": {"a": "\\udc00"}}}', Answer(metadata={"a": "\ufffd"})),
     ],
 )
 def test_an_answer_is_read_as_go_reads_it(said: str, expected: Answer) -> None:

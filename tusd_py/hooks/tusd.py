@@ -323,7 +323,7 @@ class _Fields:
         return self._take(name, int, 0, "a whole number")
 
     def text(self, name: str) -> str:
-        return self._take(name, str, "", "text")
+        return _whole(self._take(name, str, "", "text"))
 
     def object(self, name: str) -> "_Fields":
         found = self._take(name, dict, {}, "an object")
@@ -339,7 +339,7 @@ class _Fields:
         values = {key: "" if value is None else value for key, value in found.items()}
         if not all(isinstance(value, str) for value in values.values()):
             raise NoAnswer(f"the values of {self._where}{name} must be text")
-        return values
+        return {key: _whole(value) for key, value in values.items()}
 
     def _take(self, name: str, kind: type[T], nothing: T, wanted: str) -> T:
         found = self._found.get(name.lower())
@@ -348,6 +348,11 @@ class _Fields:
         if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
             raise NoAnswer(f"{self._where}{name} must be {wanted}")
         return found
+
+
+def _whole(text: str) -> str:
+    """Text whose halves of surrogate pairs are replaced, as Go does; nothing could send them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _checked_status(status: int) -> int:
