@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.asgi import raw
 from tests.hooks.hook_server import Asked, HookServer, Json, Said, hook_server
 from tests.interop.plain_http import TUS, append, asked, create, head
 from tests.serving import Served, eventually, serving
@@ -171,6 +172,19 @@ def test_garbage_from_the_hook_server_refuses_and_says_so(
     lines = [line for line in server.log.read_text().splitlines() if " ERROR " in line]
     assert len(lines) == 1
     assert "the hook pre-create of upload - failed: " in lines[0]
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_words_for_an_answer_without_a_body_are_left_out(
+    server: Served, hooks: HookServer, status: int
+) -> None:
+    """As Go does: the connection of the client goes on."""
+    said = {"RejectUpload": True, "HTTPResponse": {"StatusCode": status, "Body": "no"}}
+    hooks.answer = says("pre-create", said)
+    with raw.connected(server.port) as connection:
+        for _ in range(2):
+            answer = connection.ask("POST", "/files/", TUS | {"Upload-Length": "5"})
+            assert (answer.status, answer.body) == (status, b"")
 
 
 def test_pre_finish_that_is_not_answered_is_asked_again(server: Served, hooks: HookServer) -> None:

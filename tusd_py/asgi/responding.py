@@ -101,15 +101,16 @@ class Exchange:
     async def respond(self, response: Response) -> None:
         """Answers, and leaves the connection so that the next request can be told apart."""
         headers = raw(response.headers)
-        has_length = response.status not in (204, 304)
-        if has_length and self.scope["method"] != "HEAD":
-            headers.append((b"Content-Length", b"%d" % len(response.body)))
+        may_have_body = response.status not in (204, 304)
+        # An application may have words even so.
+        body = response.body if may_have_body else b""
+        if may_have_body and self.scope["method"] != "HEAD":
+            headers.append((b"Content-Length", b"%d" % len(body)))
         keeps = self.body.is_ended or await self._can_keep_connection()
         says_close = (b"Connection", b"close")
         if not keeps and says_close not in headers and self.scope.get("http_version") == "1.1":
             headers.append(says_close)
         await self._begin(response.status, headers)
-        body = response.body
         if not keeps and not self._owes_continue():
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
             await self.body.drop(_LINGER, _LINGER_FOR, spread=True)
