@@ -131,10 +131,24 @@ def test_bytes_count_as_they_come(
     assert raw.offset_of(port, path) == MIB
 
 
-def test_urls_are_those_that_the_client_sees(servers: tuple[Served, Served], endpoint: str) -> None:
-    headers = {**plain_http.TUS, "Upload-Length": "5", "Host": "uploads.example.com:8443"}
-    created = plain_http.asked("POST", endpoint, headers)
-    assert created.headers["Location"].startswith("http://uploads.example.com:8443/files/")
+FORGED = {
+    "Forwarded": "host=forged.test;proto=https",
+    "X-Forwarded-Host": "forged.test",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Port": "666",
+    "X-Forwarded-Prefix": "/forged",
+}
+
+
+@pytest.mark.parametrize("host", ["uploads.example.com:8443", "uploads.example.com"])
+@pytest.mark.parametrize("forged", [{}, FORGED], ids=["honest", "forged"])
+def test_urls_are_those_that_the_client_sees(
+    servers: tuple[Served, Served], endpoint: str, host: str, forged: dict[str, str]
+) -> None:
+    """Whatever the client says that a proxy has said."""
+    headers = {**plain_http.TUS, "Upload-Length": "5", "Host": host}
+    created = plain_http.asked("POST", endpoint, headers | forged)
+    assert created.headers["Location"].startswith(f"http://{host}/files/")
 
 
 def test_events_come_through(servers: tuple[Served, Served], endpoint: str) -> None:
