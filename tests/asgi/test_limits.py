@@ -15,6 +15,7 @@ from tests.asgi.in_process import BASE, TUS, Running, path_of, running, until
 from tests.asgi.test_at_once import HERE, NEW, at_once
 from tests.serving import serving
 from tusd_py.app import Settings
+from tusd_py.asgi import body as asgi_body
 from tusd_py.asgi.rates import Rates
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.engine.keeper import tick
@@ -349,6 +350,36 @@ async def test_no_limit_is_passed_by_what_is_answered_at_once(tmp_path: Path, ca
         assert limits == [case.partition(",")[0]]
         assert await server.records() == before
         assert server.size(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "http"),
+    [
+        ("network-timeout", HttpSettings(network_timeout=0.05, slowest_speed=0)),
+        ("slowest-speed", HttpSettings(slowest_speed=10**9)),
+    ],
+)
+async def test_a_body_that_hardly_comes_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, http: HttpSettings
+) -> None:
+    monkeypatch.setattr(asgi_body, "_MEASURE_FOR", 0.05)
+    async with running(tmp_path, settings=Settings(base_path=BASE, http=http)) as server:
+        limits = refused(server)
+        path = await server.create(10**6)
+        asked = server.patching(path, 0, 10**6)
+        asked.feed(b"x")
+
+        async def trickle() -> None:
+            while limit == "slowest-speed":
+                await asyncio.sleep(0.01)
+                asked.feed(b"x")
+
+        trickling = asyncio.create_task(trickle())
+        await until(lambda: limits, within=30)
+        trickling.cancel()
+        asked.vanish()
+        assert await asked.answered() == 503
+        assert limits == [limit]
 
 
 def test_the_limits_of_the_command_line(tmp_path: Path) -> None:
