@@ -12,8 +12,6 @@ from tests.tusd import tusd_program
 from tusd_py.cli import main
 
 PAGE = (Path(tusd_py.__file__).parent / "docs/from-tusd.md").read_text("utf-8")
-FAMILIES = ("hooks-grpc",)
-"""Flags whose first one stands for all."""
 
 
 def rows() -> list[tuple[str, str]]:
@@ -31,9 +29,7 @@ def test_every_flag_of_tusd_is_named() -> None:
     flags = set(re.findall(r"^\s+-([a-z0-9-]+)", ended.stdout + ended.stderr, re.M))
     assert len(flags) > 60
     named = {flag for theirs, _ in rows() for flag in re.findall(r"`-([a-z0-9-]+)`", theirs)}
-    missing = {flag for flag in flags - named if not flag.startswith(FAMILIES)}
-    assert missing == set()
-    assert named <= flags
+    assert named == flags
 
 
 def test_every_flag_of_ours_is_there() -> None:
