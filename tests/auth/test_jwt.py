@@ -1,6 +1,8 @@
 """JSON Web Tokens: which are good, and every way to come in with one that is not."""
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -28,6 +30,7 @@ from tests.auth.samples import (
     private_pem,
     written,
 )
+from tusd_py.auth import jwt as jwt_module
 from tusd_py.auth.interface import InvalidKeys
 from tusd_py.auth.jwt import COOL_DOWN, FETCH_EVERY, JsonWebTokens, JwtSettings, parse_keys
 from tusd_py.protocol.errors import NotAuthenticated
@@ -296,6 +299,7 @@ class Provider(http.server.ThreadingHTTPServer):
     text = ""
     status = 200
     asked = 0
+    drips = False
 
     @property
     def url(self) -> str:
@@ -308,9 +312,14 @@ class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked += 1
         self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.text)))
+        length = 10**6 if self.server.drips else len(self.server.text)
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(self.server.text.encode())
+        with contextlib.suppress(OSError):
+            while self.server.drips:
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+            self.wfile.write(self.server.text.encode())
 
     def log_message(self, *_: object) -> None:
         """Keeps quiet."""
@@ -393,6 +402,18 @@ async def test_while_it_cannot_be_fetched_the_keys_hold(
     assert line.endswith("; what it said before goes on to hold")
 
 
+async def test_a_url_that_never_ends_its_answer_holds_up_nobody(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, and the keys never do: requests would wait for them without end."""
+    clock = Clock()
+    tokens = fetched(provider.url, clock)
+    monkeypatch.setattr(jwt_module, "FETCH_WITHIN", 0.5)
+    provider.drips = True
+    clock.now += FETCH_EVERY
+    assert await asyncio.wait_for(tokens.whose(token(kid="one")), 30) == "alice"
+
+
 @pytest.mark.parametrize(
     ("text", "status", "complaint"),
     [
@@ -415,6 +436,7 @@ def test_a_url_that_gives_none(provider: Provider, text: str, status: int, compl
     [
         ("http://127.0.0.1:1/keys", "the keys at http://127.0.0.1:1/keys cannot be fetched: "),
         ("http://id.test/keys", "http://id.test/keys: whoever is on the way could change these"),
+        ("http://u:hush@id.test/keys?hush", "http://id.test/keys: whoever is on the way"),
         ("ftp://127.0.0.1/keys", "ftp://127.0.0.1/keys: whoever is on the way"),
         ("https://id.test:port/keys", "https://id.test:port/keys is no URL: "),
     ],

@@ -173,12 +173,12 @@ class _Fetched:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
             raise InvalidKeys(f"{url} is no URL: {error}") from error
-        is_local = parsed.host in ("127.0.0.1", "::1", "localhost")
-        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_local):
-            raise InvalidKeys(f"{url}: whoever is on the way could change these keys; give https")
         self._url = parsed
         # Without what may be a secret of its own.
-        self._shown = parsed.copy_with(userinfo=b"", query=None, fragment=None)
+        self._shown = shown = parsed.copy_with(userinfo=b"", query=None, fragment=None)
+        is_local = parsed.host in ("127.0.0.1", "::1", "localhost")
+        if parsed.scheme != "https" and not (parsed.scheme == "http" and is_local):
+            raise InvalidKeys(f"{shown}: whoever is on the way could change these keys; give https")
         self._clock = clock
         self._lock = asyncio.Lock()
         try:
@@ -196,9 +196,13 @@ class _Fetched:
                 return True  # somebody else did so meanwhile
             self._tried_at = self._clock()
             try:
-                async with httpx.AsyncClient(timeout=FETCH_WITHIN) as client:
+                # The client's own limit is for each piece of an answer.
+                async with (
+                    asyncio.timeout(FETCH_WITHIN),
+                    httpx.AsyncClient(timeout=FETCH_WITHIN) as client,
+                ):
                     self.value = self._parsed(await client.get(self._url))
-            except (httpx.HTTPError, InvalidKeys) as error:
+            except (httpx.HTTPError, TimeoutError, InvalidKeys) as error:
                 logger.warning("%s; what it said before goes on to hold", self._told(error))
         return True
 
@@ -210,7 +214,7 @@ class _Fetched:
         except InvalidKeys as error:
             raise InvalidKeys(f"{self._shown}{error}") from error
 
-    def _told(self, error: httpx.HTTPError | InvalidKeys) -> str:
+    def _told(self, error: httpx.HTTPError | TimeoutError | InvalidKeys) -> str:
         if isinstance(error, InvalidKeys):
             return str(error)
         reason = str(error) or type(error).__name__
