@@ -529,6 +529,8 @@ def _no_jwt_keys(_: Path) -> tuple[list[str], str]:
 
 
 def _not_permitted(_: Path) -> tuple[list[str], str]:
+    if not os.path.ismount("/sys"):
+        pytest.skip("nothing forbids root to make a folder in /sys here")
     return ["--upload-dir", "/sys/tusd-py"], "/sys/tusd-py: "
 
 
