@@ -241,6 +241,25 @@ async def test_a_speed_that_cannot_be_is_a_defect_of_the_application(
         assert await server.records() == []
 
 
+async def test_what_the_application_allows_is_not_exceeded(tmp_path: Path) -> None:
+    """Whoever may want another speed for an upload may not want more."""
+
+    async def on_create(upload: NewUpload) -> Changes:
+        return Changes(max_speed=2 * SLOW)
+
+    async with serving(tmp_path, on_create=on_create) as server:
+        path = await server.create(LONG)
+        asked = server.patching(path, 0, LONG)
+        asked.feed(b"x" * LONG, more=False)
+        await until(lambda: server.size(path))
+        for wanted, there_is in ((1 << 30, 2 * SLOW), (SLOW, SLOW), (None, 2 * SLOW)):
+            answer = await put(server, path, {"max_speed": wanted})
+            assert answer.json()["max_speed"] == there_is
+        assert not asked.task.done()
+        await server.delete(path)
+        await asked.answered()
+
+
 async def test_others_see_no_limit(tmp_path: Path) -> None:
     """It is each upload's own."""
     async with serving(tmp_path, authorize=by_name) as server:

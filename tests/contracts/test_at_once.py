@@ -181,7 +181,11 @@ class TestCommitNow:
             upload = state.commit_now(asked._replace(upload_offset=3), is_new=False)
             await take_back
             wanted = upload._replace(paused=False, max_speed=None, upload_offset=5)
-        assert state.commit_now(wanted, is_new=False).upload_offset == 5
+        upload = state.commit_now(wanted, is_new=False)
+        assert upload.upload_offset == 5
+        await other.set_speed_ceiling("a", 4096)
+        with pytest.raises(NotNow):
+            state.commit_now(upload, is_new=False)
 
     async def test_not_over_another_of_the_same_name(
         self, state: StateStore, other: StateStore

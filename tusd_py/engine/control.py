@@ -54,8 +54,8 @@ async def set_max_speed(
         services: What to work with.
         upload_id: Whose.
         grant: Of whoever wants it.
-        max_speed: Bytes per second, at least `protocol.upload.SLOWEST`; None for no limit of its
-            own.
+        max_speed: Bytes per second, at least `protocol.upload.SLOWEST`; None for as many as the
+            application allows it.
 
     Returns:
         Its record from now on.
@@ -65,9 +65,10 @@ async def set_max_speed(
     """
     await _check(services, upload_id, grant)
     await services.state.set_max_speed(upload_id, max_speed)
-    _note_speed(services, upload_id, max_speed)
-    _tell(services, _SPEED, json.dumps((upload_id, max_speed)))
-    return await _find(services, upload_id, grant)
+    upload = await _find(services, upload_id, grant)
+    _note_speed(services, upload_id, upload.max_speed)
+    _tell(services, _SPEED, json.dumps((upload_id, upload.max_speed)))
+    return upload
 
 
 async def _check(services: Services, upload_id: str, grant: Grant | None) -> None:

@@ -174,7 +174,7 @@ async def _insert(services: Services, upload: Upload, request: RequestInfo) -> U
     try:
         if upload.max_speed is not None:
             # Nobody knows of the upload yet, so this need not be one with its record.
-            await services.state.set_max_speed(upload.id, upload.max_speed)
+            await services.state.set_speed_ceiling(upload.id, upload.max_speed)
         await services.storage.note(upload)
     except TusError:
         await _withdraw(services, upload.id, request)

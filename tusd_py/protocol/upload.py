@@ -88,7 +88,8 @@ class Upload(NamedTuple):
             principal; None otherwise.
         paused: Whether somebody wants no more bytes of it for now. It is read with the record, and
             not written with it.
-        max_speed: Bytes per second that somebody allows it, None for no limit of its own; likewise.
+        max_speed: Bytes per second that somebody allows it, never more than the application does;
+            None for no limit of its own; likewise.
     """
 
     id: str

@@ -193,6 +193,10 @@ class StateStore(Protocol):
         """Likewise says how many bytes per second are wanted, None for no limit."""
         ...
 
+    async def set_speed_ceiling(self, upload_id: str, ceiling: int) -> None:
+        """Likewise says how many there may be, whatever is wanted."""
+        ...
+
     def load_now(self, upload_id: str) -> Upload | None:
         """As `load`, at once and on the event loop: for when the disk is known to be quick.
 

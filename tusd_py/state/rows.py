@@ -16,7 +16,8 @@ _COLUMNS = Upload._fields[: Upload._fields.index("paused")]
 """Those of the table `uploads`; what stands behind them is read from beside it."""
 
 SELECT = (
-    f"SELECT {', '.join(_COLUMNS)}, COALESCE(paused, 0), max_speed "  # noqa: S608
+    f"SELECT {', '.join(_COLUMNS)}, COALESCE(paused, 0), "  # noqa: S608
+    "COALESCE(MIN(max_speed, ceiling), max_speed, ceiling) "
     "FROM uploads LEFT JOIN controls ON upload_id = id"
 )
 _SELECT_ONE = f"{SELECT} WHERE id = ?"
@@ -95,7 +96,7 @@ _NEVER_CHANGE = frozenset({"id", "created_at", "principal"})
 
 _AS_READ = (
     "AND created_at = {created_at} AND NOT EXISTS (SELECT 1 FROM controls "
-    "WHERE upload_id = {id} AND (paused OR max_speed IS NOT NULL))"
+    "WHERE upload_id = {id} AND (paused OR COALESCE(max_speed, ceiling) IS NOT NULL))"
 )
 """That nobody has put another record in its place, nor paused it, nor limited its speed."""
 

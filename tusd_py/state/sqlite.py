@@ -33,6 +33,7 @@ MIGRATIONS: tuple[str, ...] = tuple(
         "events",
         "controls",
         "speeds",
+        "ceilings",
     )
 )
 """Step n takes a database from version n to n + 1."""
@@ -218,6 +219,15 @@ class SqliteState:
             "ON CONFLICT (upload_id) DO UPDATE SET max_speed = excluded.max_speed"
         )
         await self._control(query, max_speed, upload_id)
+
+    async def set_speed_ceiling(self, upload_id: str, ceiling: int) -> None:
+        """See `StateStore.set_speed_ceiling`."""
+        query = (
+            "INSERT INTO controls (upload_id, paused, ceiling) "
+            "SELECT id, 0, ? FROM uploads WHERE id = ? AND phase = 'receiving' "
+            "ON CONFLICT (upload_id) DO UPDATE SET ceiling = excluded.ceiling"
+        )
+        await self._control(query, ceiling, upload_id)
 
     async def _control(self, query: str, value: int | None, upload_id: str) -> None:
         def job(connection: sqlite3.Connection) -> None:
