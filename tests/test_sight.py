@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -154,11 +155,13 @@ def test_all_that_the_dashboard_shows_is_there_and_moves(tmp_path: Path) -> None
         server.start()
         gate = threading.Event()
         hooks.answer = lambda each: Said(after=gate) if each.hook == "pre-finish" else Said()
-        unfinished = create(server.url, 9)
+        unfinished, expires_at = create(server.url, 9), time.time() + 1
         with contextlib.closing(hanging_patch(create(server.url, 5), 0, b"hello", 5)):
             eventually("it is being finished", lambda: hooks.of("pre-finish"))
             server.kill()
         gate.set()
+    # The next server sweeps at its start, and then not for a while.
+    eventually("its time has come", lambda: time.time() > expires_at)
     slow = ("--max-speed-per-upload", "1KiB", *HOOKS)
     with hook_server() as hooks, serving(uploads, "--hooks-http", hooks.url, *slow) as server:
         hooks.answer = lambda each: Said(status=500 if each.hook == "post-finish" else 200)

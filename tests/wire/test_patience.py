@@ -106,8 +106,9 @@ async def test_who_reads_slowly_is_served(
                 and (protocol._handed == protocol._count_written) is not is_head
             )
         )
-        assert protocol._handed is not None
-        assert taken_by(protocol) < protocol._handed()
+        await until(
+            lambda: protocol._handed is not None and taken_by(protocol) < protocol._handed()
+        )
         client = loopback.clients[0]
         came = 0
         for _ in range(3):
