@@ -5,6 +5,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.storage.samples import begin, files_below, finished, store
 from tests.storage.test_disk import fail
 from tusd_py.protocol.concat import Partial
 from tusd_py.protocol.errors import StaleGeneration, UploadExists
-from tusd_py.protocol.upload import Phase
+from tusd_py.protocol.upload import Phase, Reply, Tail
 from tusd_py.state import at_once
 from tusd_py.state.interface import NotNow, StateStore
 from tusd_py.state.sqlite import SqliteState
@@ -26,6 +27,24 @@ from tusd_py.storage.interface import SyncFailed
 pytestmark = pytest.mark.anyio
 
 NEW = samples.UPLOAD
+
+CHANGES: dict[str, Any] = {
+    "phase": Phase.COMPLETE,
+    "upload_offset": 5,
+    "upload_length": None,
+    "upload_metadata": "filename Zg==",
+    "changed_metadata": "filename Zw==",
+    "expires_at": 2_000_000_000.0,
+    "tail": Tail.SEALED,
+    "synced_offset": 3,
+    "placement": "here",
+    "target": "my/film",
+    "path": "data/a",
+    "released": True,
+    "reply": Reply(status=201, headers={"A": "b"}, body="done"),
+    "client": "192.0.2.1",
+}
+CHANGED = UPLOAD._replace(**CHANGES)
 
 
 @pytest.fixture
@@ -146,6 +165,20 @@ class TestCommitNow:
         with pytest.raises(StaleGeneration):
             state.commit_now(UPLOAD, is_new=False)
         assert state.load_now("a") == committed
+
+    async def test_what_has_changed_is_enough(self, state: StateStore, other: StateStore) -> None:
+        """What a commit leaves out is in the record as it was read, and stays."""
+        known = state.commit_now(UPLOAD, is_new=True)
+        for values in (CHANGED, UPLOAD):
+            for name in CHANGES:
+                changed = known._replace(**{name: getattr(values, name)})
+                known = state.commit_now(changed, is_new=False, before=known)
+                assert await other.load("a") == known
+        assert known == UPLOAD._replace(generation=2 * len(CHANGES))
+        theirs = await other.commit(known._replace(upload_metadata="k dg=="))
+        with pytest.raises(StaleGeneration):
+            state.commit_now(known._replace(upload_offset=5), is_new=False, before=known)
+        assert await other.load("a") == theirs
 
     async def test_what_was_committed_last_is_at_hand_once(self, state: StateStore) -> None:
         assert state.take_remembered("a") is None

@@ -274,7 +274,9 @@ def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
     begun = time.perf_counter()
     after = _put(services, plan, data)
     try:
-        committed = services.state.commit_now(after, is_new=plan.is_new, durable=plan.durable)
+        committed = services.state.commit_now(
+            after, is_new=plan.is_new, before=plan.before, durable=plan.durable
+        )
     except (NotNow, TusError):
         services.storage.take_back(plan.before)
         return None

@@ -67,7 +67,9 @@ class AtOnce:
         """See `StateStore.take_remembered`."""
         return self._remembered.pop(upload_id, None)
 
-    def commit(self, upload: Upload, *, is_new: bool, durable: bool) -> Upload:
+    def commit(
+        self, upload: Upload, *, is_new: bool, before: Upload | None, durable: bool
+    ) -> Upload:
         """See `StateStore.commit_now`."""
         if self._connection is None or upload.concat is not None:
             raise NotNow
@@ -77,17 +79,21 @@ class AtOnce:
             if is_new:
                 committed = insert(self._connection, upload)
             else:
-                committed = self._update(self._connection, upload)
+                committed = self._update(self._connection, upload, before)
         except sqlite3.Error as error:
             raise NotNow from error
         self._commits += 1
         self._remember(committed)
         return committed
 
-    def _update(self, connection: sqlite3.Connection, upload: Upload) -> Upload:
+    def _update(
+        self, connection: sqlite3.Connection, upload: Upload, before: Upload | None
+    ) -> Upload:
         try:
             as_read = not upload.paused and upload.max_speed is None
-            return update(connection, upload, as_read=as_read)
+            # Elsewhere it is not looked at whether the record is still the one that was read.
+            known = before if as_read else None
+            return update(connection, upload, before=known, as_read=as_read)
         except StaleGeneration:
             found = load(connection, upload.id)
             if found is None or found.generation != upload.generation:

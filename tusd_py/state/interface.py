@@ -213,13 +213,22 @@ class StateStore(Protocol):
         """
         ...
 
-    def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
+    def commit_now(
+        self,
+        upload: Upload,
+        *,
+        is_new: bool,
+        before: Upload | None = None,
+        durable: bool = False,
+    ) -> Upload:
         """As `commit`, or `insert`, at once and on the event loop, for an upload that has no parts
         and is none; or not at all.
 
         Args:
             upload: What is to be known.
             is_new: Whether there is no record yet.
+            before: The record as it was read, if only what has changed is to be written; that is
+                less than half of the work. None for all of it.
             durable: As for `commit`; then syncing must be known to be quick too.
 
         Raises:

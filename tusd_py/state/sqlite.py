@@ -243,9 +243,16 @@ class SqliteState:
         """See `StateStore.take_remembered`."""
         return self._now.take_remembered(upload_id)
 
-    def commit_now(self, upload: Upload, *, is_new: bool, durable: bool = False) -> Upload:
+    def commit_now(
+        self,
+        upload: Upload,
+        *,
+        is_new: bool,
+        before: Upload | None = None,
+        durable: bool = False,
+    ) -> Upload:
         """See `StateStore.commit_now`."""
-        committed = self._now.commit(upload, is_new=is_new, durable=durable)
+        committed = self._now.commit(upload, is_new=is_new, before=before, durable=durable)
         if self._now.wants_checkpoint:
             self._checkpoint()
         return committed
