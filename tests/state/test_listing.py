@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("owners", "steps"),
     [
-        (Owners(has_all=True), ["uploads_by_creation"]),
-        (Owners("alice"), ["uploads_by_principal", "uploads_by_principal"]),
+        (Owners(has_all=True), ["uploads_of_nobody", "uploads_of_somebody"]),
+        (Owners("alice"), ["uploads_of_nobody", "uploads_of_principal"]),
     ],
 )
 @pytest.mark.parametrize("after", [None, (1.5, "b")])
@@ -39,8 +39,8 @@ async def test_nothing_is_sorted_and_nothing_else_is_read(
         for statement in asked
         if statement.startswith("SELECT")
     ]
-    assert len(plans) >= len(steps)
     for plan in plans:
         assert len([step for step in plan if " controls " not in step]) == 1, plan
-        assert f"USING INDEX {steps[0]}" in plan[0]
+    used = {plan[0].partition("USING INDEX ")[2].partition(" ")[0] for plan in plans}
+    assert used == set(steps)
     connection.close()

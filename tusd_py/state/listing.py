@@ -45,11 +45,12 @@ def _has_more(connection: sqlite3.Connection, owners: Owners, after: tuple[float
 def _merged(
     connection: sqlite3.Connection, owners: Owners, after: tuple[float, str] | None
 ) -> Iterator[Upload]:
-    if owners.has_all:
-        return _uploads(connection, "1", (), after)
-    # Two walks along the index, where one for either condition would have to sort.
-    theirs = _uploads(connection, "principal = ?", (owners.principal,), after)
+    # Two walks along two indexes, where one for either condition would have to sort.
     nobodys = _uploads(connection, "principal IS NULL", (), after)
+    if owners.has_all:
+        theirs = _uploads(connection, "principal IS NOT NULL", (), after)
+    else:
+        theirs = _uploads(connection, "principal = ?", (owners.principal,), after)
     return heapq.merge(theirs, nobodys, key=_place, reverse=True)
 
 

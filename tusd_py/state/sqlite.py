@@ -34,6 +34,7 @@ MIGRATIONS: tuple[str, ...] = tuple(
         "controls",
         "speeds",
         "ceilings",
+        "small_writes",
     )
 )
 """Step n takes a database from version n to n + 1."""
