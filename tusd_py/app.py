@@ -275,7 +275,7 @@ class TusApp:
         See `wire.http`, which calls it where this is its application.
 
         Args:
-            scope: Of an ASGI `http` connection.
+            scope: Of an ASGI `http` connection, the names of headers in lower case.
             data: The body of the request.
             base_path: As for `answer`, and the scope then too; None for what `__call__` would find.
 

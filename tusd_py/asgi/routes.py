@@ -109,7 +109,7 @@ class TusRoutes:
         """Serves a small upload whose bytes are there, without waiting for anything.
 
         Args:
-            scope: As for `answer`.
+            scope: As for `answer`, the names of headers in lower case.
             data: The body of the request.
             base_path: As for `answer`.
 
@@ -123,7 +123,7 @@ class TusRoutes:
         if services.is_ending or services.hooks.authorize or services.trace:
             return None
         begun = time.monotonic()
-        headers = Headers(scope["headers"])
+        headers = Headers(scope["headers"], are_lower=True)
         rates, callers = self._frame.rates, self._frame.callers
         client = "" if rates is None else callers.address(scope, headers)
         if rates is not None and rates.wait(client, begun):

@@ -149,7 +149,7 @@ def _now(services: Services, command: Append, data: bytes, new: Upload | None) -
             state, upload_id = services.state, command.upload_id
             found = new or state.take_remembered(upload_id) or state.load_now(upload_id)
             plan = _planned(services, command, data, (), found, is_new=new is not None)
-            if plan.sync or plan.after.phase is Phase.FINISHING:
+            if plan.sync or plan.phase is Phase.FINISHING:
                 return None
             done = _carried_out(services, plan, data)
             return None if done is None else _noted(services, done, len(data))
@@ -207,17 +207,34 @@ class _Plan(NamedTuple):
 
     Attributes:
         before: The record as it is.
-        after: The record as it is to be committed, but for its placement.
+        begun: The record as the append has it before the first byte.
+        upload_offset: Where the upload stands behind the last one.
+        path: Where it rests then, if it is complete with that.
+        phase: What it has come to then.
         is_new: Whether there is no record yet.
         sync: Whether the bytes must outlive a loss of power before the commit.
         durable: Whether the commit must.
     """
 
     before: Upload
-    after: Upload
+    begun: Upload
+    upload_offset: int
+    path: str | None
+    phase: Phase
     is_new: bool
     sync: bool
     durable: bool
+
+    def after(self, placement: str) -> Upload:
+        """The record as it is to be committed."""
+        return self.begun._replace(
+            upload_offset=self.upload_offset,
+            synced_offset=self.upload_offset if self.sync else self.begun.synced_offset,
+            tail=Tail.OPEN,
+            path=self.path,
+            phase=self.phase,
+            placement=placement,
+        )
 
 
 def _planned(
@@ -251,16 +268,12 @@ def _planned(
     sync = always or (last and services.fsync is Fsync.COMPLETE)
     waits = asks(services, begun) or services.hooks.on_finished is not None
     path = services.storage.resting_path(begun) if last and not waits else None
-    after = begun._replace(
-        upload_offset=offset,
-        synced_offset=offset if sync else begun.synced_offset,
-        tail=Tail.OPEN,
-        path=path,
-        phase=_phase(last=last, path=path),
-    )
     return _Plan(
         before=upload,
-        after=after,
+        begun=begun,
+        upload_offset=offset,
+        path=path,
+        phase=_phase(last=last, path=path),
         is_new=is_new,
         sync=sync,
         durable=always or (sync and (path is not None or services.moves(begun))),
@@ -311,7 +324,7 @@ def _put(services: Services, plan: _Plan, data: bytes) -> Upload:
     placement = services.storage.put(plan.before, data, durable=plan.sync)
     if placement is None:
         raise Unusual
-    return plan.after._replace(placement=placement)
+    return plan.after(placement)
 
 
 def _phase(*, last: bool, path: str | None) -> Phase:

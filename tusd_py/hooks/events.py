@@ -8,19 +8,17 @@ from tusd_py.body import EndedBy, Reason
 from tusd_py.protocol.upload import Phase, Upload
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadCreated:
+class UploadCreated(NamedTuple):
     """An upload has a URL."""
 
     upload_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BytesReceived:
+class BytesReceived(NamedTuple):
     """Bytes were stored and count; the record is the one that says so."""
 
     upload: Upload
-    count: int
+    count: int  # type: ignore[assignment]  # not that of a tuple, as nobody counts in this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +28,7 @@ class BytesDropped:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadFinished:
+class UploadFinished(NamedTuple):
     """An upload is complete."""
 
     upload_id: str

@@ -24,12 +24,13 @@ class Headers:
 
     Args:
         raw: Pairs of name and value as bytes, as ASGI gives them.
+        are_lower: Whether the names are in lower case, as those of our own server.
     """
 
     __slots__ = ("_repeated", "_values")
 
-    def __init__(self, raw: Collection[tuple[bytes, bytes]]) -> None:
-        self._values = {name.lower(): value for name, value in raw}
+    def __init__(self, raw: Collection[tuple[bytes, bytes]], *, are_lower: bool = False) -> None:
+        self._values = dict(raw) if are_lower else {name.lower(): value for name, value in raw}
         self._repeated: dict[bytes, list[bytes]] = {}
         if len(self._values) != len(raw):
             for name, value in raw:

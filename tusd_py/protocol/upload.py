@@ -151,7 +151,7 @@ class Upload(NamedTuple):
 
     def has_expired(self, now: float) -> bool:
         """Whether its time has run out, swept or not."""
-        return self.may_expire and self.expires_at is not None and self.expires_at <= now
+        return self.expires_at is not None and self.expires_at <= now and self.may_expire
 
 
 def received(upload: Upload, upload_offset: int) -> Upload:
