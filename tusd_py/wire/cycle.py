@@ -59,7 +59,9 @@ class Signal:
     def set(self) -> None:
         """See `asyncio.Event`."""
         self._is_set = True
-        waiters, self._waiters = self._waiters or (), None
+        if self._waiters is None:
+            return
+        waiters, self._waiters = self._waiters, None
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -301,10 +303,13 @@ class Cycle(RequestResponseCycle):
         """Sends a whole response to a request that nobody has begun to serve."""
         self.body = b""
         try:
-            if not self._is_bodiless(status):
+            if self._is_bodiless(status):
+                body = b""
+            else:
                 headers = [*headers, (b"Content-Length", b"%d" % len(body))]
-            self._send_head(status, headers)
-            self._send_body(body, more=False)
+            self.transport.write(self._begin(status, headers) + body)
+            self.expected_content_length = 0
+            self._end()
         finally:
             self.scope = _ENDED
 
@@ -321,6 +326,10 @@ class Cycle(RequestResponseCycle):
         self.transport.write(head + b"\r\n")
 
     def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.transport.write(self._begin(status, headers))
+
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The head of the response, from which on it has started."""
         headers = (*self.connection.server_state.default_headers, *headers)
         # It raises before anything is noted, so that the 500 that follows is a response of its own.
         head, framing = _build_head(status, headers)
@@ -339,9 +348,9 @@ class Cycle(RequestResponseCycle):
             head += b"Connection: close\r\n"
         self.response_started = True
         self.waiting_for_100_continue = False
-        self.transport.write(head + b"\r\n")
         if self.connection.access_log:
             self._log(status)
+        return head + b"\r\n"
 
     def _note(self, framing: bytes, value: bytes) -> bool:
         """Takes in what a header means for this connection: whether it says `close`."""
@@ -413,22 +422,23 @@ def _build_head(
     status: int, headers: Iterable[tuple[bytes, bytes]]
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """As `build_head`, and those of the headers that frame the body, names in lower case."""
-    lines, framing = [STATUS_LINE[status]], []
+    parts, framing = [STATUS_LINE[status][:-2]], []
     for name, value in headers:
         begin, framed_by = _known(name)
-        lines.append(b"%b%b\r\n" % (begin, value))
+        parts += begin, value
         if framed_by is not None:
             framing.append((framed_by, value))
-    head = b"".join(lines)
+    head = b"".join(parts) + b"\r\n"
     # Each line ends with two control characters, and has no other.
-    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * len(lines):
+    if len(head) - len(head.translate(None, _CONTROLS)) != len(parts) + 1:
         raise RuntimeError("a response header has an invalid value")
     return head, framing
 
 
 @functools.lru_cache(maxsize=256)
 def _known(name: bytes) -> tuple[bytes, bytes | None]:
-    """How the line of a header begins, and its name in lower case if it frames the body.
+    """How a header goes on behind the line before it, and its name in lower case if it frames the
+    body.
 
     The name is written as in the specifications where an application says it in lower case.
     """
@@ -436,4 +446,4 @@ def _known(name: bytes) -> tuple[bytes, bytes | None]:
         raise RuntimeError(f"a response header has an invalid name: {name!r}")
     written = _ODD_NAMES.get(name) or (name.title() if name.islower() else name)
     framing = name.lower()
-    return written + b": ", framing if framing in _FRAMING else None
+    return b"\r\n" + written + b": ", framing if framing in _FRAMING else None

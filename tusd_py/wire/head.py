@@ -14,6 +14,7 @@ The rules:
 
 import asyncio
 import contextlib
+from itertools import chain
 
 import httptools
 
@@ -29,6 +30,7 @@ _LINGER = 2.0
 _MOST_DROPPED = 1024 * 1024
 """Bytes that are dropped of it meanwhile."""
 
+_LOOKED_AT = frozenset({b"host", b"content-length", b"expect", b"transfer-encoding"})
 _UNKNOWN_CODING_SAYS = b"ERR_NOT_IMPLEMENTED: the only transfer coding spoken here is chunked\n"
 
 
@@ -189,9 +191,6 @@ class HeadReader(Patient):
             if self._trailers_size <= MAX_TRAILERS:
                 self._trailers.append((name.lower(), value))
             return
-        self._head_size += len(name) + len(value) + 4  # with b": \r\n"
-        if self._head_size > self.limits.max_head:
-            raise _HeadTooLarge
         self.headers.append((name.lower(), value))
 
     def _end_head(self) -> tuple[bool, int | None]:
@@ -200,20 +199,25 @@ class HeadReader(Patient):
         Returns:
             Whether the request is of HTTP/1.0, and the length of its body, None if not announced.
         """
+        headers = self.headers
+        self._head_size += sum(map(len, chain.from_iterable(headers)))
+        self._head_size += 4 * len(headers)  # with b": \r\n"
+        if self._head_size > self.limits.max_head:
+            raise _HeadTooLarge
         self._has_progressed = True
         self._is_in_head = False
         self._clear_deadline()
         self._trailers, self._trailers_size = [], 0
         self.expect_100_continue = False
         hosts, length = 0, None
-        for name, value in self.headers:
+        for name, value in [header for header in headers if header[0] in _LOOKED_AT]:
             if name == b"host":
                 hosts += 1
             elif name == b"content-length":
                 length = int(value)
             elif name == b"expect":
                 self.expect_100_continue |= value.lower() == b"100-continue"
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            elif value.strip().lower() != b"chunked":
                 # RFC 9112, 6.1: "SHOULD respond with 501" to a coding that is not understood.
                 self._is_coding_unknown = True
                 raise _UnknownCoding
