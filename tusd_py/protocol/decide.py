@@ -217,7 +217,7 @@ def refuse_early(command: Append, upload: Upload | None, now: float) -> Upload:
         UploadPaused: It cannot for now.
     """
     upload = _reached(upload, command.grant)
-    if upload is not None and upload.is_final and upload.phase is Phase.FAILED:
+    if upload is not None and upload.phase is Phase.FAILED and upload.is_final:
         raise FinalNotModifiable
     found = find(upload, command.upload_id, now)
     if found.is_final:

@@ -34,7 +34,7 @@ class Layout:
         self.data = directory / "data"
         self.files = directory / "files"
         self._quarantine = directory / "quarantine"
-        self._data = str(self.data)
+        self._data, self._name = str(self.data), self.data.name
 
     def open(self, instance: str, *, is_new: bool) -> None:
         """See `Storage.open`."""
@@ -111,7 +111,7 @@ class Layout:
 
     def relative(self, upload_id: str) -> str:
         """As `file`, below the directory."""
-        return f"{self.data.name}/{_shard(upload_id)}/{upload_id}"
+        return f"{self._name}/{_shard(upload_id)}/{upload_id}"
 
     def _make_shards(self) -> None:
         """Makes all shards, durably; they are there for good then."""

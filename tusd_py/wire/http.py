@@ -236,12 +236,12 @@ class HttpProtocol(HeadReader):
             held[path].remove(self._start_held)
             if not held[path]:
                 del held[path]
-        if not (cycle.is_whole and self._is_answered_at_once(cycle, app)):
+        if cycle.more_body or not self._is_answered_at_once(cycle, app):
             self._start_asgi_task(cycle, app)
 
     def _is_answered_at_once(self, cycle: Cycle, app: Any) -> bool:
         answer_at_once = getattr(app, "answer_at_once", None)
-        if answer_at_once is None or cycle.waiting > WHOLE or self.flow.write_paused:
+        if answer_at_once is None or len(cycle.body) > WHOLE or self.flow.write_paused:
             return False
         try:
             answer = answer_at_once(cycle.scope, bytes(cycle.body))
