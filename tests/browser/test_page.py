@@ -23,6 +23,18 @@ from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, eventually, serving
 
 MakeFile = Callable[..., Path]
+LACKING = """() => {
+    const { uppy } = document.querySelector("tusd-py-upload").uploader;
+    const parts = ["Dashboard", "Webcam", "ImageEditor"].map((name) => uppy.getPlugin(name));
+    if (!parts.every(Boolean)) return null;
+    const german = uppy.opts.locale.strings;
+    const blanks = (text) => [...new Set(JSON.stringify(text).match(/%{\\w+}/g))].sort().join();
+    return parts
+        .flatMap(({ defaultLocale }) => Object.entries(defaultLocale.strings))
+        .filter(([name, text]) => !(name in german) || blanks(text) !== blanks(german[name]))
+        .map(([name]) => name);
+}"""
+"""A function that says which texts the page lacks in its language, or has with other blanks."""
 
 
 def test_four_files_are_dropped_at_once(
@@ -228,6 +240,16 @@ def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFi
     scripts = [entry for entry in loaded if entry["name"].endswith(".js")]
     assert len(scripts) >= 4, "the page, the uploader, and what they load later"
     assert sum(entry["encodedBodySize"] for entry in scripts) < 250_000
+
+
+def test_german_lacks_nothing(server: Served, open_page: Open) -> None:
+    """Uppy's own translation lacks some texts, and a button for folders."""
+    shown = open_page(page_url(server.url))
+    shown.page.get_by_label("Language").select_option("de")
+    for what in ("Dateien durchsuchen", "Ordner durchsuchen"):
+        shown.page.get_by_role("button", name=what).wait_for()
+    lacking = shown.page.wait_for_function(LACKING).json_value()
+    assert lacking == []
 
 
 @pytest.mark.long

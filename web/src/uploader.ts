@@ -99,7 +99,7 @@ export class Uploader {
     this.uppy = new Uppy<Meta, Body>({
       id: `tusd-py-${endpoint.replace(/[^a-z0-9]+/gi, "-")}`,
       autoProceed: settings.begins,
-      ...(spoken.uppy ? { locale: spoken.uppy } : {}),
+      locale: spoken.uppy,
     });
     this.uppy.use(Tus, {
       endpoint,
@@ -161,7 +161,7 @@ export class Uploader {
 
   speak(spoken: Spoken): void {
     this.#spoken = spoken;
-    this.uppy.setOptions({ locale: spoken.uppy ?? { strings: {} } });
+    this.uppy.setOptions({ locale: spoken.uppy });
   }
 
   configure(settings: Settings): void {

@@ -136,6 +136,16 @@ export const de: Words = {
     "Bitte den Betreiber fragen, oder die Seite neu laden und wiederholen.",
   errorHere: (says) => `In dieser Seite ging etwas schief: ${says}. Bitte neu laden; es geht weiter.`,
   errorPrefix: (name, says) => `${name}: ${says}`,
+  uppy: {
+    additionalRestrictionsFailed: "%{count} weitere Dateien wurden nicht angenommen",
+    unnamed: "Ohne Namen",
+    error: "Fehler",
+    showErrorDetails: "Einzelheiten des Fehlers zeigen",
+    dataUploadedOfUnknown: "%{complete} von unbekannt viel",
+    dropPasteImportBoth:
+      "Dateien hier ablegen/einfügen, %{browseFiles}, %{browseFolders} oder von folgenden Quellen " +
+      "importieren:",
+  },
   endpointMissing: "Dieser Uploader hat kein Ziel: Das Attribut „endpoint“ fehlt.",
 
   helpTitle: "Was diese Seite kann",

@@ -10,8 +10,8 @@ export type Language = keyof typeof LANGUAGES;
 
 export interface Spoken {
   words: Words;
-  /** Of Uppy's own texts; undefined for those it has by itself. */
-  uppy: Locale | undefined;
+  /** Uppy's own texts; where there is none, it has one by itself. */
+  uppy: Locale;
 }
 
 /** The nearest of ours to what a browser or a page asks for, such as `de-AT`. */
@@ -24,12 +24,14 @@ export function nearest(asked: string | readonly string[]): Language {
 }
 
 export async function speak(language: Language): Promise<Spoken> {
-  if (language === "en") return { words: en, uppy: undefined };
+  if (language === "en") {
+    return { words: en, uppy: { strings: en.uppy, pluralize: (count) => (count === 1 ? 0 : 1) } };
+  }
   const [{ de }, { default: uppy }] = await Promise.all([
     import("./de.ts"),
     import("@uppy/locales/lib/de_DE.js"),
   ]);
-  return { words: de, uppy };
+  return { words: de, uppy: { ...uppy, strings: { ...uppy.strings, ...de.uppy } } };
 }
 
 /** The user's own variety of a language: dates differ within one. */
