@@ -133,7 +133,7 @@ def test_a_file_that_is_too_large(tmp_path: Path, open_page: Open, make_file: Ma
         shown = open_page(page_url(served.url))
         created = statuses(shown.page, "POST")
         shown.choose(make_file(2_000_000))
-        shown.sees("exceeds maximum allowed size")
+        shown.sees("film.bin is larger than the server takes (977 KB). Ask whoever runs it")
         shown.shoot("too large")
         assert created == []
 

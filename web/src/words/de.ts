@@ -137,6 +137,9 @@ export const de: Words = {
   errorHere: (says) => `In dieser Seite ging etwas schief: ${says}. Bitte neu laden; es geht weiter.`,
   errorPrefix: (name, says) => `${name}: ${says}`,
   uppy: {
+    exceedsSize:
+      "%{file} ist größer, als der Server annimmt (%{size}). Bitte den Betreiber fragen, oder weniger " +
+      "senden.",
     additionalRestrictionsFailed: "%{count} weitere Dateien wurden nicht angenommen",
     unnamed: "Ohne Namen",
     error: "Fehler",

@@ -125,8 +125,11 @@ export const en = {
     "Ask whoever runs it, or reload the page and retry.",
   errorHere: (says: string) => `Something went wrong in this page: ${says}. Reload it, and go on.`,
   errorPrefix: (name: string, says: string) => `${name}: ${says}`,
-  /** In place of Uppy's own: what it has not in this language. */
-  uppy: {} as Readonly<Record<string, string>>,
+  /** In place of Uppy's own: what it has not in this language, or says without what to do. */
+  uppy: {
+    exceedsSize:
+      "%{file} is larger than the server takes (%{size}). Ask whoever runs it, or send less.",
+  } as Readonly<Record<string, string>>,
   endpointMissing: "This uploader has no endpoint: set the attribute of that name.",
 
   helpTitle: "What this page can do",
