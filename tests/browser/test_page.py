@@ -242,6 +242,24 @@ def test_on_a_phone_in_german(server: Served, open_page: Open, make_file: MakeFi
     assert sum(entry["encodedBodySize"] for entry in scripts) < 250_000
 
 
+def test_a_failure_on_a_phone_in_german(
+    server: Served, open_page: Open, make_file: MakeFile
+) -> None:
+    """Its words are the longest, and the room for them the least."""
+    shown = open_page(page_url(server.url), viewport={"width": 360, "height": 740}, has_touch=True)
+    shown.page.get_by_label("Language").select_option("de")
+    shown.sees("Dateien hochladen")
+    shown.page.route("**/files/", lambda route: route.fulfill(status=403))
+    shown.choose(make_file(1000))
+    shown.sees("Der Server erlaubt das nicht")
+    shown.shoot("phone, failed, German")
+    retry = shown.page.get_by_role("button", name="Hochladen erneut versuchen").bounding_box()
+    says = shown.page.locator(".uppy-StatusBar-status").bounding_box()
+    assert retry is not None
+    assert says is not None
+    assert retry["x"] >= says["x"] + says["width"], "it covers what is said"
+
+
 def test_german_lacks_nothing(server: Served, open_page: Open) -> None:
     """Uppy's own translation lacks some texts, and a button for folders."""
     shown = open_page(page_url(server.url))

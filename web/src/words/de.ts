@@ -143,6 +143,8 @@ export const de: Words = {
     additionalRestrictionsFailed: "%{count} weitere Dateien wurden nicht angenommen",
     unnamed: "Ohne Namen",
     error: "Fehler",
+    uploadFailed: "Fehlgeschlagen",
+    retry: "Wiederholen",
     showErrorDetails: "Einzelheiten des Fehlers zeigen",
     dataUploadedOfUnknown: "%{complete} von unbekannt viel",
     dropPasteImportBoth:

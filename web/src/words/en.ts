@@ -125,7 +125,7 @@ export const en = {
     "Ask whoever runs it, or reload the page and retry.",
   errorHere: (says: string) => `Something went wrong in this page: ${says}. Reload it, and go on.`,
   errorPrefix: (name: string, says: string) => `${name}: ${says}`,
-  /** In place of Uppy's own: what it has not in this language, or says without what to do. */
+  /** In place of Uppy's own: what it has not in this language, or says without what to do, or at length. */
   uppy: {
     exceedsSize:
       "%{file} is larger than the server takes (%{size}). Ask whoever runs it, or send less.",
