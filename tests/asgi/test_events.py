@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,25 @@ async def test_the_last_progress_of_an_append_comes(tmp_path: Path) -> None:
         for offset in (0, 3):
             await server.patch(path, offset, b"123")
         await until(lambda: [each for each in stream.events if each[2].get("offset") == 6])
+        await stream.leave()
+
+
+async def test_progress_comes_four_times_a_second_at_most(tmp_path: Path) -> None:
+    async with running(tmp_path) as server:
+        path = await server.create(1_000_000)
+        stream = Stream(server, path + "/events")
+        await stream.has("ready")
+        asked = server.patching(path, 0, 1_000_000)
+        begun = time.monotonic()
+
+        def has_five() -> bool:
+            asked.feed(b"a")
+            return len(stream.events) >= 6
+
+        await until(has_five, within=30)
+        assert time.monotonic() - begun > 0.95, "four pauses lie between five"
+        asked.vanish()
+        await asked.answered()
         await stream.leave()
 
 
