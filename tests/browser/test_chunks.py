@@ -45,6 +45,23 @@ def test_they_are_as_large_as_was_chosen(
     assert sizes(acknowledged) == [MIB, MIB, MIB, 1000]
 
 
+def test_they_begin_with_what_fits_the_file(
+    server: Served, open_page: Open, tmp_path: Path
+) -> None:
+    """Nothing of the files is sent, and nothing is in them."""
+    shown = open_page(page_url(server.url))
+    shown.sets("Size of a request", "auto")
+    shown.unfolds("Chunks")
+    shown.page.route("**/files/", lambda route: None)  # never goes on
+    for size, chunk in ((9, 1), (99, 5), (600, 10), (1024, 25)):
+        path = tmp_path / f"{size} MB.bin"
+        with path.open("wb") as file:
+            file.truncate(size * MIB)
+        shown.drop(path)
+        row = shown.page.locator(".chunks li", has_text=path.name)
+        row.filter(has_text=f"chunks of {chunk} MB now").wait_for()
+
+
 def test_they_follow_the_line(
     server: Served, proxy: DamagingProxy, open_page: Open, make_file: MakeFile
 ) -> None:
