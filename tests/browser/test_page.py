@@ -23,6 +23,16 @@ from tests.browser.proxy import DamagingProxy
 from tests.serving import Served, eventually, serving
 
 MakeFile = Callable[..., Path]
+MOVING = """() => {
+    const inside = document.querySelector("tusd-py-upload").shadowRoot;
+    return [...document.querySelectorAll("*"), ...inside.querySelectorAll("*")]
+        .filter((element) => {
+            const { animationName, transitionDuration } = getComputedStyle(element);
+            return animationName !== "none" || !/^0s(, 0s)*$/.test(transitionDuration);
+        })
+        .map((element) => `${element.tagName} ${element.getAttribute("class")}`);
+}"""
+"""A function that says what does not change at once."""
 LACKING = """() => {
     const { uppy } = document.querySelector("tusd-py-upload").uploader;
     const parts = ["Dashboard", "Webcam", "ImageEditor"].map((name) => uppy.getPlugin(name));
@@ -118,8 +128,10 @@ def test_offline_and_back(
 ) -> None:
     shown = open_page(proxy.page)
     shown.sends_half(large, proxy)
+    heard = shown.page.locator(".notices [aria-live=polite]")
+    heard.wait_for(state="attached")  # before there is anything in it, or it is not read out
     shown.page.context.set_offline(True)
-    shown.sees("The network is gone")
+    heard.filter(has_text="The network is gone").wait_for()
     shown.shoot("offline")
     proxy.lose()
     eventually("not stored", lambda: has_stored(server, HELD_AT - HEADS))
@@ -207,6 +219,10 @@ def test_nothing_keeps_anybody_out(server: Served, open_page: Open, make_file: M
         assert shown.complaints_of_axe() == []
         shown.shoot(f"{name}, light")
 
+    assert shown.page.evaluate(MOVING) == []
+    shown.page.emulate_media(reduced_motion="no-preference")
+    assert shown.page.evaluate(MOVING) != []
+    shown.page.emulate_media(reduced_motion="reduce")
     looks("nothing yet")
     shown.sets("Size of a request", "auto")
     shown.unfolds("Chunks")
