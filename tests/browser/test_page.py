@@ -140,6 +140,21 @@ def test_offline_and_back(
     assert proxy.passed < large.stat().st_size + HEADS, "bytes were sent twice"
 
 
+def test_what_is_begun_before_the_page_hears_that_it_is_back_goes_on(
+    proxy: DamagingProxy, open_page: Open, large: Path
+) -> None:
+    shown = open_page(proxy.page)
+    begun: list[str] = []
+    shown.page.on("request", lambda request: begun.append(request.method))
+    shown.page.evaluate("dispatchEvent(new Event('offline'))")
+    shown.sends_half(large, proxy)
+    shown.page.evaluate("dispatchEvent(new Event('online'))")
+    shown.sees("The network is back")
+    proxy.release()
+    shown.arrives(large)
+    assert begun.count("PATCH") == 1
+
+
 def test_a_file_that_is_too_large(tmp_path: Path, open_page: Open, make_file: MakeFile) -> None:
     with serving(tmp_path / "uploads", "--max-size", "1MB") as served:
         shown = open_page(page_url(served.url))

@@ -230,11 +230,12 @@ export class Uploader {
   #online = (): void => {
     this.untell("offline");
     this.tell("online", this.#spoken.words.online);
-    this.#stack.lineChanged();
+    this.#stack.lineBack();
   };
 
   #offline = (): void => {
     this.untell("online");
+    this.#stack.lineGone();
     this.tell("offline", this.#spoken.words.offline, true);
   };
 

@@ -36,6 +36,7 @@ export class WatchedStack implements HttpStack {
   readonly deleted = new Set<string>();
   readonly #watcher: Watcher;
   readonly #live = new Set<WatchedRequest>();
+  #lost: WatchedRequest[] = [];
 
   constructor(watcher: Watcher) {
     this.#watcher = watcher;
@@ -46,9 +47,15 @@ export class WatchedStack implements HttpStack {
     return new WatchedRequest(method, url, this.#watcher, this.#live);
   }
 
-  /** What was under way on another line is not answered any more. */
-  lineChanged(): void {
-    for (const request of [...this.#live]) request.giveUp();
+  /** What is under way is not answered any more; some systems do not say so. */
+  lineGone(): void {
+    this.#lost = [...this.#live];
+  }
+
+  /** There is one again; what was begun on it may be faster than this word of it. */
+  lineBack(): void {
+    for (const request of this.#lost) request.giveUp();
+    this.#lost = [];
   }
 
   getName(): string {
