@@ -1,10 +1,12 @@
 """The implementations put together, where the command line does not show it."""
 
 import asyncio
+import io
 import json
 import logging
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ import pytest
 from tests.frameworks.hosts import alive, browser
 from tests.frameworks.journey import create
 from tusd_py import InvalidTemplate, NewerDatabase, WrongInstance
+from tusd_py.asgi.request_log import LineHandler
+from tusd_py.asgi.request_log import log as log_request
+from tusd_py.hooks.events import RequestEnded
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.wire.server import CannotListen, NotProtected, ServerSettings, close, listen
 from tusd_py.wiring.deployment import build_app
@@ -307,6 +312,100 @@ def test_a_log_for_people(log: logging.Logger, capsys: pytest.CaptureFixture[str
     log.warning("look", extra={"request_id": "r", "upload_id": "u"})
     line = capsys.readouterr().err
     assert line.endswith(" WARNING look request_id=r upload_id=u\n")
+
+
+ENDED = RequestEnded(method="PATCH", status=409, code="ERR_MISMATCHED_OFFSET", seconds=0.01234)
+
+
+class Looking(logging.Filter):
+    """Keeps what it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[logging.LogRecord] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.seen.append(record)
+        return True
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_line_of_a_request_is_the_same_without_a_record(
+    log: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    log_format: str,
+) -> None:
+    """Whoever reads the log knows nothing of a way that spares the server some work."""
+    configure_logging(log_format, "info")
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0429)
+    looking = Looking()
+    lines = []
+    for filters in ([], [looking]):
+        logging.root.handlers[0].filters[:] = filters
+        log_request(ENDED, "/files/it's \n one", "mine", "some-id")
+        log_request(ENDED._replace(code=""), "/files/" + "x" * 600, "mine", "no id")
+        lines.append(capsys.readouterr().err)
+    assert lines[0] == lines[1]
+    assert lines[0].count("\n") == len(looking.seen) == 2
+    assert "PATCH" in lines[0]
+    assert "no id" not in lines[0]
+
+
+def test_whoever_looks_at_records_sees_those_of_requests(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("text", "info")
+    ours, looking, beside = (
+        logging.getLogger("tusd_py"),
+        Looking(),
+        logging.StreamHandler(io.StringIO()),
+    )
+    beside.addFilter(looking)
+    made: list[str] = []
+
+    def make(*given: Any, **named: Any) -> logging.LogRecord:
+        made.append("made")
+        return logging.LogRecord(*given, **named)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(ours, "filters", [looking])
+        log_request(ENDED, "/files/a", "mine", "a")
+    for logger in (ours, logging.root):
+        logger.addHandler(beside)
+        log_request(ENDED, "/files/a", "mine", "a")
+        logger.removeHandler(beside)
+    assert len(looking.seen) == 3
+    with monkeypatch.context() as changed:
+        changed.setattr(logging, "_logRecordFactory", make)
+        log_request(ENDED, "/files/a", "mine", "a")
+    assert made == ["made"]
+    assert capsys.readouterr().err.count("PATCH '/files/a' 409") == 4
+
+
+def test_a_handler_for_worse_is_told_of_no_request(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("text", "info")
+    logging.root.handlers[0].setLevel("WARNING")
+    log_request(ENDED, "/files/a", "mine", "a")
+    logging.root.handlers[0].setLevel("INFO")
+    monkeypatch.setattr(logging.getLogger("tusd_py"), "propagate", False)
+    monkeypatch.setattr(logging, "lastResort", None)
+    log_request(ENDED, "/files/a", "mine", "a")
+    assert "PATCH" not in capsys.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_breaks_no_request(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("text", "info")
+    handler = logging.root.handlers[0]
+    assert isinstance(handler, LineHandler)
+    handler.stream = io.StringIO()
+    handler.stream.close()
+    log_request(ENDED, "/files/a", "mine", "a")
+    assert "I/O operation on closed file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("level", "noisy"), [("debug", 30), ("info", 30), ("error", 40)])
