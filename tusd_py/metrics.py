@@ -109,8 +109,7 @@ class Metrics(Collector):
     def __init__(self, numbers: Numbers | None = None) -> None:
         self._numbers = numbers = numbers or Numbers()
         self._values = numbers.values
-        self._requests: dict[str, int] = {}
-        self._answers: dict[tuple[str, int], int] = {}
+        self._requests: dict[tuple[str, int], tuple[int, int]] = {}
         self._errors: dict[tuple[int, str], int] = {}
         # An alert on a rate needs the zero before the first one.
         self._refused = {limit: numbers.find("refused", limit) for limit in LIMITS}
@@ -136,19 +135,18 @@ class Metrics(Collector):
         values = self._values
         match event:
             case RequestEnded():
-                first = self._requests.get(event.method)
-                if first is None:
-                    first = self._find_requests(event.method)
-                if event.is_stream:
-                    values[self._numbers.find("streams", event.method)] += 1
+                method, status, code, seconds, is_stream = event
+                places = self._requests.get((method, status))
+                if places is None:
+                    places = self._find_requests(method, status)
+                first, answers = places
+                if is_stream:
+                    values[self._numbers.find("streams", method)] += 1
                 else:
-                    self._add_time(first, _REQUEST_BUCKETS, event.seconds)
-                answers = self._answers.get((event.method, event.status))
-                if answers is None:
-                    answers = self._find_answers(event.method, event.status)
+                    self._add_time(first, _REQUEST_BUCKETS, seconds)
                 values[answers] += 1
-                if event.code:
-                    values[self._find_errors(event.status, event.code)] += 1
+                if code:
+                    values[self._find_errors(status, code)] += 1
             case BytesReceived():
                 values[self._received] += event.count
             case UploadCreated():
@@ -213,15 +211,14 @@ class Metrics(Collector):
         values[first + bisect_left(buckets, seconds)] += 1
         values[first + len(buckets)] += seconds
 
-    def _find_requests(self, method: str) -> int:
+    def _find_requests(self, method: str, status: int) -> tuple[int, int]:
+        """Where those of a method are counted, and those that were answered with a status."""
         first = self._numbers.find("requests", method, count=len(_REQUEST_BUCKETS) + 1)
-        self._requests[method] = first
-        return first
-
-    def _find_answers(self, method: str, status: int) -> int:
-        place = self._numbers.find("answers", method, str(status))
-        self._answers[method, status] = place
-        return place
+        places = self._requests[method, status] = (
+            first,
+            self._numbers.find("answers", method, str(status)),
+        )
+        return places
 
     def _find_errors(self, status: int, code: str) -> int:
         place = self._errors.get((status, code))

@@ -172,13 +172,9 @@ class Frame:
         is_stream: bool = False,
     ) -> None:
         """Tells the observers and the log how a request ended."""
-        ended = RequestEnded(
-            method=method if method in _METHODS else "OTHER",
-            status=status,
-            code=code,
-            seconds=time.monotonic() - begun,
-            is_stream=is_stream,
-        )
+        seconds = time.monotonic() - begun
+        known = method if method in _METHODS else "OTHER"
+        ended = RequestEnded(known, status, code, seconds, is_stream)
         self._services.observe(ended)
         log(ended, path, request_id, upload_id)
 

@@ -117,8 +117,8 @@ class TusRoutes:
             Status, headers and body of the answer. None for whatever is not just as usual, a
             refusal included: nothing was changed then, and `answer` is to be asked.
         """
-        services = self._services
-        if scope["method"] not in ("POST", "PATCH"):
+        services, sent_method, path = self._services, scope["method"], scope["path"]
+        if sent_method not in ("POST", "PATCH"):
             return None
         if services.is_ending or services.hooks.authorize or services.trace:
             return None
@@ -129,18 +129,13 @@ class TusRoutes:
         if rates is not None and rates.wait(client, begun):
             return None
         try:
-            request = Request(
-                method=scope["method"],
-                upload_id=_find_upload_id(scope["path"], base_path),
-                headers=headers,
-                base_path=base_path,
-            )
-            command = tus1.parse_request(request)
+            upload_id = _find_upload_id(path, base_path)
+            command = tus1.parse_request(Request(sent_method, upload_id, headers, base_path))
             if isinstance(command, commands.Append):
                 method, upload = "PATCH", append_now(services, command, data)
             elif isinstance(command, commands.Create):
                 if self._names_client(command):
-                    command = command._replace(client=self._frame.callers.address(scope, headers))
+                    command = command._replace(client=callers.address(scope, headers))
                 method, upload = "POST", create_at_once(services, command, data)
             else:
                 return None
@@ -150,14 +145,14 @@ class TusRoutes:
             return None
         if rates is not None:
             rates.add(client, begun)
-        if request.upload_id is None:
-            location = callers.locate(scope, headers, request.base_path + upload.id)
+        if upload_id is None:
+            location = callers.locate(scope, headers, base_path + upload.id)
             response = tus1.build_created(upload, location)
         else:
             response = tus1.build_appended(upload)
         request_id = find_request_id(headers)
         said = response.headers + build_cors_headers(self._settings.cors, headers)
-        path, status = scope["path"], response.status
+        status = response.status
         self._frame.note(path, method, status, "", begun, request_id, upload.id)
         return response.status, raw((*said, ("X-Request-ID", request_id))), response.body
 

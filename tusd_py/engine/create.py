@@ -108,13 +108,7 @@ def _first(upload: Upload, command: Create) -> Append | None:
     """The append that comes along, if there is one."""
     if command.content is None:
         return None
-    return Append(
-        upload_id=upload.id,
-        upload_offset=0,
-        content=command.content,
-        grant=command.grant,
-        client=command.client,
-    )
+    return Append(upload.id, 0, command.content, None, command.grant, command.client)
 
 
 async def _prepare(

@@ -325,12 +325,12 @@ class Services:
     def note_created(self, upload: Upload) -> None:
         """Counts a new upload, and tells the observers."""
         self.open_uploads.opened(upload)
-        self.observe(UploadCreated(upload_id=upload.id))
+        self.observe(UploadCreated(upload.id))
 
     def note_finished(self, upload: Upload) -> None:
         """Counts it as one less that is open, and tells the observers."""
         self.open_uploads.closed(upload)
-        self.observe(UploadFinished(upload_id=upload.id))
+        self.observe(UploadFinished(upload.id))
 
     async def count_open(self) -> None:
         """Counts the open uploads anew, and tells the observers."""

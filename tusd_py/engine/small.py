@@ -268,16 +268,9 @@ def _planned(
     sync = always or (last and services.fsync is Fsync.COMPLETE)
     waits = asks(services, begun) or services.hooks.on_finished is not None
     path = services.storage.resting_path(begun) if last and not waits else None
-    return _Plan(
-        before=upload,
-        begun=begun,
-        upload_offset=offset,
-        path=path,
-        phase=_phase(last=last, path=path),
-        is_new=is_new,
-        sync=sync,
-        durable=always or (sync and (path is not None or services.moves(begun))),
-    )
+    phase = _phase(last=last, path=path)
+    durable = always or (sync and (path is not None or services.moves(begun)))
+    return _Plan(upload, begun, offset, path, phase, is_new, sync, durable)
 
 
 def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
@@ -341,7 +334,7 @@ def _is_verified(command: Append, data: bytes, trailers: Sequence[tuple[bytes, b
 
 
 def _noted(services: Services, after: Upload, count: int) -> Upload:
-    services.observe(BytesReceived(upload=after, count=count))
+    services.observe(BytesReceived(after, count))
     services.note_unsynced(after)
     if after.phase is Phase.COMPLETE:
         services.note_finished(after)

@@ -68,7 +68,8 @@ class HostLocks:
             StorageFailed: The lock files had to be opened, and cannot be; see `open`. Or the
                 kernel has no room for another lock. Nothing is held then.
         """
-        self.open()
+        if not self._descriptors:
+            self.open()
         descriptor, byte = self._place(key)
         try:
             _set(descriptor, fcntl.F_WRLCK, byte)

@@ -108,7 +108,7 @@ class Limits:
 
 def _least(*limits: int | None) -> int | None:
     """The smallest of some limits, each of which may be None for none."""
-    return min((limit for limit in limits if limit is not None), default=None)
+    return min([limit for limit in limits if limit is not None], default=None)
 
 
 class AppendPlan(NamedTuple):
@@ -250,15 +250,13 @@ def append(command: Append, upload: Upload | None, limits: Limits, now: float) -
     _check_reach(found.upload_offset, content.length, upload_length, limits)
     bound = upload_length if upload_length is not None else limits.max_size
     room = (abnf.LARGEST_INTEGER if bound is None else bound) - found.upload_offset
-    return AppendPlan(
-        upload=found._replace(
-            upload_length=upload_length,
-            expires_at=limits.expires_at(now) if found.may_expire else found.expires_at,
-            tail=Tail.SEALED if content.is_verified else Tail.OPEN,
-        ),
-        at_most=room if content.length is None else content.length,
-        keep_partial=not content.is_verified,
+    begun = found._replace(
+        upload_length=upload_length,
+        expires_at=limits.expires_at(now) if found.may_expire else found.expires_at,
+        tail=Tail.SEALED if content.is_verified else Tail.OPEN,
     )
+    at_most = room if content.length is None else content.length
+    return AppendPlan(begun, at_most, not content.is_verified)
 
 
 def _late_length(sent: int | None, upload: Upload, limits: Limits) -> int | None:

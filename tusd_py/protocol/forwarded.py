@@ -29,7 +29,7 @@ def parse_origin(headers: Headers, scheme: str, host: str, *, behind_proxy: bool
         behind_proxy: Whether `Forwarded` (RFC 7239) and `X-Forwarded-Host`, `-Proto`, `-Port` and
             `-Prefix` are trusted; anyone can send them.
     """
-    own = Origin(scheme=scheme, host=_host(headers.first("Host")) or host)
+    own = Origin(scheme, _host(headers.first("Host")) or host)
     return _forwarded(headers, own) if behind_proxy else own
 
 

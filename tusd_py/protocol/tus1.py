@@ -147,13 +147,7 @@ def _parse_create(request: Request) -> commands.Create:
     content = _parse_content_of_new(request)
     if content is not None and isinstance(concat, Final):
         raise InvalidHeader("Content-Length", "must be 0 for a final upload: its parts have it all")
-    return commands.Create(
-        upload_length=upload_length,
-        upload_metadata=upload_metadata,
-        concat=concat,
-        part_ids=part_ids,
-        content=content,
-    )
+    return commands.Create(upload_length, upload_metadata, concat, part_ids, content)
 
 
 def _parse_length_of_new(headers: Headers, concat: Concat | None) -> int | None:
@@ -193,13 +187,10 @@ def _parse_content_of_new(request: Request) -> commands.Content | None:
 def _parse_append(request: Request, upload_id: str) -> commands.Append:
     headers = request.headers
     content = _parse_content(request, parse_content_length(headers.one("Content-Length")))
-    upload_length = headers.one("Upload-Length")
-    return commands.Append(
-        upload_id=upload_id,
-        upload_offset=parse_upload_offset(headers.one("Upload-Offset")),
-        upload_length=None if upload_length is None else parse_upload_length(upload_length),
-        content=content,
-    )
+    upload_offset = parse_upload_offset(headers.one("Upload-Offset"))
+    length = headers.one("Upload-Length")
+    upload_length = None if length is None else parse_upload_length(length)
+    return commands.Append(upload_id, upload_offset, content, upload_length)
 
 
 def _parse_content(request: Request, length: int | None) -> commands.Content:
@@ -216,12 +207,9 @@ def _parse_content(request: Request, length: int | None) -> commands.Content:
         raise InvalidUploadChecksum(
             "Upload-Checksum", f"cannot be a trailer {where}; send it as a header"
         )
-    checksum = headers.one("Upload-Checksum")
-    return commands.Content(
-        length=length,
-        checksum=None if checksum is None else parse_upload_checksum(checksum),
-        checksum_in_trailer=in_trailer,
-    )
+    sent = headers.one("Upload-Checksum")
+    checksum = None if sent is None else parse_upload_checksum(sent)
+    return commands.Content(length, checksum, in_trailer)
 
 
 _RESUMABLE: Header = ("Tus-Resumable", TUS_VERSION)
