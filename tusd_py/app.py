@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from tusd_py.asgi.routes import TusRoutes, find_watched
 from tusd_py.asgi.settings import HttpSettings
 from tusd_py.body import Reason
 from tusd_py.engine.control import obey
+from tusd_py.engine.finish import resume
 from tusd_py.engine.keeper import flush, keep, tell_progress
 from tusd_py.engine.query import download
 from tusd_py.engine.rebuild import make_all_anew
@@ -553,6 +555,10 @@ class TusApp:
                     if recovering is None or recovering.done():
                         recovering = self._run(recover(self.services))
                     report = await sweep(self.services)
+                    for upload_id in report.whole:
+                        # Recovery may have looked before; the next one is far away.
+                        work = partial(resume, self.services, upload_id)
+                        self.services.jobs.wake(upload_id, work)
                     await self.watching.trim()
                 if report.expired or report.quarantined:
                     logger.info(

@@ -110,7 +110,7 @@ async def test_all_bytes_in_an_expired_upload_are_a_finish_not_a_loss(server: Ru
         file.write(b" world")
     server.clock.now += DAY + 1
     report = await server.tus.sweep()
-    assert report.expired == []
+    assert (report.expired, report.whole) == ([], [id_of(path)])
     # The sweep may be a tool's, which knows nothing of on_finish: a server finishes it.
     assert (await server.record(path)).phase is Phase.FINISHING
     await recover(server.tus.services)
@@ -428,6 +428,26 @@ async def test_recovery_does_not_wait_for_the_sweep(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(SqliteState, "expired", hanging)
+    async with running(tmp_path, background=True) as server, asyncio.timeout(10):
+        while (await server.record(path)).phase is not Phase.COMPLETE:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_finishes_what_its_sweep_finds_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its recovery looks at the same time, and may have found nothing: the next is far away."""
+    async with running(tmp_path) as server:
+        path = await server.create(5)
+        await server.patch(path, 0, b"hell")
+        server.file(path).write_bytes(b"hello")
+        record = await server.record(path)
+        await server.tus.state.commit(record._replace(expires_at=server.clock.now - 1))
+
+    async def looked_before(*_: object) -> None:
+        """Nothing was to be recovered."""
+
+    monkeypatch.setattr("tusd_py.app.recover", looked_before)
     async with running(tmp_path, background=True) as server, asyncio.timeout(10):
         while (await server.record(path)).phase is not Phase.COMPLETE:
             await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ The rules:
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from tusd_py.engine.finish import resume, settle
@@ -45,6 +45,8 @@ class SweepReport:
         forgotten: Tombstones whose URLs answer 404 from now on.
         busy: Uploads that were passed over because someone is at work on them.
         bytes_freed: Bytes that came free on the disk.
+        whole: Ids of uploads that had run out of time, and turned out to have all their bytes:
+            they wait for a server that finishes them.
     """
 
     expired: list[str]
@@ -52,6 +54,7 @@ class SweepReport:
     forgotten: int = 0
     busy: int = 0
     bytes_freed: int = 0
+    whole: list[str] = field(default_factory=list)
 
 
 async def sweep(services: Services, *, dry_run: bool = False) -> SweepReport:
@@ -113,11 +116,14 @@ async def _sweep_one(
             report.bytes_freed += freed
             await services.state.delete(upload)
         return
+    before = upload.phase
     if not dry_run:
         upload = await _settled(services, upload)
     if upload.phase is Phase.FINISHING:
         # All its bytes are here: it waits for a server that can finish it (see `recover`), and
         # this may be a tool beside it, which knows nothing of the application's functions.
+        if before is Phase.RECEIVING:
+            report.whole.append(upload_id)
         return
     freed = upload.upload_offset
     if not dry_run:
