@@ -70,6 +70,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             OSError: It cannot be written.
             ValueError: Likewise, as the stream is closed.
         """
+        raise NotImplementedError
 
 
 def log(ended: RequestEnded, path: str, request_id: str, upload_id: str) -> None:

@@ -101,8 +101,6 @@ def configure_logging(log_format: str, level: str) -> None:
         log_format: `text` or `json`.
         level: Such as `info`.
     """
-    # No line says these, and they are a fifth of what one costs.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = _ToStderr(sys.stderr, _Formatter(_BUILDS[log_format]))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in _NOISY:
