@@ -199,7 +199,7 @@ def test_what_is_removed_is_removed_from_the_bucket(server: S3Served) -> None:
 
 def test_a_sweep_leaves_what_is_not_ours(store: S3Server, tmp_path: Path) -> None:
     """@tus/server: expired clean-up aborts other applications' multipart uploads."""
-    with s3_serving(store, tmp_path, "--expire-after", "1s") as server:
+    with s3_serving(store, tmp_path, "--expire-after", "5s") as server:
         server.start()
         path = raw.create(server.port, 3 * PART)
         upload_id = path.rpartition("/")[2]
