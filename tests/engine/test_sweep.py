@@ -413,15 +413,21 @@ async def test_recovery_gives_up_until_the_next_sweep(
     assert "1 uploads are still busy" in caplog.text
 
 
+async def unnoticed(server: Running) -> tuple[str, Upload]:
+    """An upload whose last byte lies in its file, and is in no record, as after a kill."""
+    path = await server.create(5)
+    await server.patch(path, 0, b"hell")
+    server.file(path).write_bytes(b"hello")
+    return path, await server.record(path)
+
+
 async def test_recovery_does_not_wait_for_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep of a million files takes its time, and clients wait for what is whole."""
     async with running(tmp_path) as server:
-        path = await server.create(5)
-        await server.patch(path, 0, b"hell")
-        server.file(path).write_bytes(b"hello")
-        whole = (await server.record(path))._replace(upload_offset=5, phase=Phase.FINISHING)
+        path, record = await unnoticed(server)
+        whole = record._replace(upload_offset=5, phase=Phase.FINISHING)
         await server.tus.state.commit(whole)
 
     async def hanging(*_: object) -> None:
@@ -438,10 +444,7 @@ async def test_a_server_finishes_what_its_sweep_finds_whole(
 ) -> None:
     """Its recovery looks at the same time, and may have found nothing: the next is far away."""
     async with running(tmp_path) as server:
-        path = await server.create(5)
-        await server.patch(path, 0, b"hell")
-        server.file(path).write_bytes(b"hello")
-        record = await server.record(path)
+        path, record = await unnoticed(server)
         await server.tus.state.commit(record._replace(expires_at=server.clock.now - 1))
 
     async def looked_before(*_: object) -> None:
