@@ -24,7 +24,7 @@ from tests.benchmarks.measuring import GIB, KIB, MIB
 from tests.benchmarks.meter import Figures
 from tests.benchmarks.peers import BARE, DEFAULT, NODE, OURS, STARLETTE, TUSD, Peer
 from tests.benchmarks.records import cleanup, records
-from tests.benchmarks.servers import folder, running
+from tests.benchmarks.servers import folder, running, touch_memory
 from tests.benchmarks.siege import Plan, siege
 from tests.benchmarks.speeds import bucket_speed_limits, speed_limits
 from tests.benchmarks.uploading import Small, Stream, small, stream
@@ -81,6 +81,7 @@ def _streamed(plan: Stream) -> Callable[[Peer, Bench], Figures]:
         with folder(bench.disk) as uploads, running(peer, bench.home, uploads) as server:
             if plan.checksum is not None:
                 _need_checksum(extensions(server.target), plan.checksum)
+            touch_memory(bench.disk, plan.size * plan.connections)
             figures = beside(WITHIN, stream, server.target, plan)
             server.check_files(plan.connections, plan.size)
             return figures

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.link import LoadFailed, Target, block
-from tests.benchmarks.measuring import MIB
+from tests.benchmarks.measuring import GIB, MIB
 from tests.benchmarks.peers import Peer
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +81,21 @@ def folder(place: Path) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def touch_memory(place: Path, count: int) -> None:
+    """Has the page cache take memory for a file, and let go of it.
+
+    A virtual machine that gives free memory back to its host waits some microseconds for each page
+    that it takes again, more than all else that a page costs; whoever is measured first would.
+
+    Args:
+        place: A folder on the disk.
+        count: Bytes, of which no more than a GiB are written: more would not be free for long.
+    """
+    with tempfile.TemporaryFile(dir=place, buffering=0) as file:
+        for _ in range(0, min(count, GIB), MIB):
+            file.write(bytes(MIB))
 
 
 @contextlib.contextmanager
