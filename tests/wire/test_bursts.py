@@ -77,6 +77,29 @@ def test_a_burst_takes_no_more_than_its_body(
     assert server.recv(100) == b"next"
 
 
+def test_a_write_ends_where_a_piece_of_the_file_does(
+    disk: Disk, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems keep such a piece as one."""
+    offset, size = 1000, 700 * KIB
+    ends = []
+
+    def written(descriptor: int, data: memoryview, at: int) -> int:
+        ends.append(at + len(data))
+        return pwrite(descriptor, data, at)
+
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", written)
+    server, client = pair
+    burst = FileBurst(disk, offset, bytearray(b"head"), None)
+    burst.reads(os.dup(server.fileno()), size, Threads(1))
+    thread = running(burst)
+    client.sendall(CONTENT[:size])
+    thread.join(20)
+    assert ends == [offset + 4, 256 * KIB, 512 * KIB, offset + 4 + size]
+    assert disk.content[offset:] == b"head" + CONTENT[:size]
+
+
 @pytest.mark.parametrize("size", [0, 5])
 def test_a_burst_hears_that_the_client_left(
     disk: Disk, pair: tuple[socket.socket, socket.socket], size: int

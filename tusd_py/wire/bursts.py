@@ -20,6 +20,9 @@ from tusd_py.body import Digest, File
 MOST_THREADS = 32
 
 _BUFFER = 256 << 10
+"""Bytes of a write, at most; it ends where a multiple of them does in the file, since a file system
+keeps such a piece as one."""
+
 _DRY = 20
 """Milliseconds without a byte after which a socket is dry."""
 
@@ -121,6 +124,11 @@ class Burst:
         self._socket, self._at_most, self._threads = socket, at_most, threads
 
     @property
+    def left(self) -> int:
+        """How many bytes it may still take off the socket."""
+        return self._at_most - self.taken
+
+    @property
     def borrows(self) -> bool:
         """Whether it reads from the socket."""
         return self._socket >= 0
@@ -146,7 +154,7 @@ class Burst:
         begun = since = time.monotonic()
         before = 0
         is_dry = False
-        while self.taken < self._at_most and not (is_dry or self.is_lost or self.stop):
+        while self.left and not (is_dry or self.is_lost or self.stop):
             buffer = self._room()
             count, is_dry = self._gather(buffer, poll)
             self._write(buffer[:count])
@@ -160,7 +168,7 @@ class Burst:
     def _gather(self, buffer: memoryview, poll: select.poll) -> tuple[int, bool]:
         """Fills the buffer with what comes: how many bytes, and whether no more does."""
         count = 0
-        room = min(len(buffer), self._at_most - self.taken)
+        room = min(len(buffer), self.left)
         until = time.monotonic() + _WINDOW
         while count < room:
             try:
@@ -219,7 +227,8 @@ class FileBurst(Burst):
         self._releases = True
 
     def _room(self) -> memoryview:
-        return _buffer()
+        at = self._offset + self.written
+        return _buffer()[: _BUFFER - at % _BUFFER]
 
     def _write(self, data: memoryview) -> None:
         if self._digest is not None:
