@@ -69,6 +69,20 @@ class File(Protocol):
         """
         ...
 
+    def make_room(self, offset: int, count: int) -> None:
+        """Has the disk make room for bytes that are about to be written, if that is of use.
+
+        That there is none is no error: writing says so.
+
+        Args:
+            offset: Where the next ones go, behind all that were written.
+            count: Of those that come, at most.
+
+        Raises:
+            OSError: As `descriptor`.
+        """
+        ...
+
     def release(self) -> None:
         """Closes the descriptor until it is asked for again."""
         ...

@@ -302,6 +302,9 @@ class File:
     def descriptor(self) -> int:
         return self._file.fileno()
 
+    def make_room(self, offset: int, count: int) -> None:
+        """Not looked at."""
+
     def release(self) -> None:
         self._file.close()
 

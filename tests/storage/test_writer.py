@@ -3,16 +3,20 @@
 import asyncio
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.storage.bodies import Bytes
+from tests.storage.conftest import NewTmpfs
 from tests.storage.samples import MANY, UPLOAD, committed, store
 from tests.storage.test_disk import open_files
 from tusd_py.body import EndedBy, File, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StoredBytesLost
+from tusd_py.storage import disk
+from tusd_py.storage import writer as writers
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.writer import DiskFile
 
@@ -111,3 +115,143 @@ def test_the_path_of_a_file_that_cannot_be_opened_any_more(tmp_path: Path) -> No
     (tmp_path / "file").unlink()
     with pytest.raises(FileNotFoundError):
         file.descriptor()
+
+
+MIB = 1 << 20
+
+
+class Quick(Bytes):
+    """A body that comes quickly, of which `announced` bytes were promised."""
+
+    announced = 10 * MIB
+
+    async def save(
+        self, file: File, offset: int, at_most: int, digest: Digest | None = None
+    ) -> Received:
+        file.make_room(offset, self.announced)
+        return await super().save(file, offset, at_most, digest)
+
+
+@pytest.fixture
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the tests keep their files, in memory too, counts as a disk."""
+    monkeypatch.setattr(os, "major", lambda device: 259)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[DiskFile]:
+    made = DiskFile(str(tmp_path), str(tmp_path / "file"))
+    made.open(create=True)
+    yield made
+    made.release()
+
+
+def allocated(path: Path | str) -> int:
+    """Bytes of the disk that a file takes."""
+    return os.stat(path).st_blocks * 512
+
+
+@pytest.mark.usefixtures("on_a_disk")
+async def test_room_that_was_not_used_is_given_back(storage: DiskStorage) -> None:
+    """The blocks of what a client did not send after all are for others, and its bytes stay."""
+    path = storage.locate(UPLOAD)
+    async with storage.writer(UPLOAD) as writer:
+        received = await writer.take(Quick([b"abc", b"def"]), MANY, None, committed)
+        assert received.count == 6
+        assert allocated(path) >= 8 * MIB
+        assert await writer.size() == 6, "the size says how far the bytes came"
+    assert allocated(path) < MIB
+    assert path.read_bytes() == b"abcdef"
+
+
+@pytest.mark.usefixtures("on_a_disk")
+async def test_room_that_was_used_is_left_alone(
+    storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that came whole costs no call, and no thread, in the end."""
+    monkeypatch.setattr(os, "ftruncate", None)
+    monkeypatch.setattr(disk, "in_thread", None)
+    data = bytes(MIB)
+    body = Quick([data])
+    body.announced = MIB
+    async with storage.writer(UPLOAD, at_once=True) as writer:
+        await writer.take(body, MIB, None, committed)
+    assert storage.locate(UPLOAD).read_bytes() == data
+
+
+@pytest.mark.usefixtures("on_a_disk")
+def test_a_file_that_is_let_go_of_keeps_no_room(file: DiskFile) -> None:
+    """Its client has become slow; where it goes on quickly, room is made again."""
+    for offset in (0, MIB):
+        file.make_room(offset, 4 * MIB)
+        assert allocated(file.path) >= offset + 4 * MIB
+        os.pwrite(file.descriptor(), bytes(MIB), offset)
+        file.release()
+        assert allocated(file.path) == offset + MIB
+        file.descriptor()
+
+
+@pytest.mark.usefixtures("on_a_disk")
+@pytest.mark.parametrize(
+    ("count", "made"),
+    [
+        (MIB - 1, []),
+        (5 * MIB, [(0, 5)]),
+        (100 * MIB, [(0, 8), (8, 8), (16, 16), (32, 32), (64, 36)]),
+        (260 * MIB, [(0, 8), (8, 8), (16, 16), (32, 32), (64, 64), (128, 64), (192, 64), (256, 4)]),
+    ],
+)
+def test_how_much_room_is_made(
+    file: DiskFile, monkeypatch: pytest.MonkeyPatch, count: int, made: list[tuple[int, int]]
+) -> None:
+    """No more than has come, but for a first piece: what is announced takes none from others."""
+    calls = []
+
+    def allocate(descriptor: int, offset: int, count: int) -> bool:
+        assert descriptor == file.descriptor()
+        calls.append((offset // MIB, count // MIB))
+        return True
+
+    monkeypatch.setattr(writers, "_allocate", allocate)
+    for offset in range(0, count, MIB):
+        file.make_room(offset, count - offset)
+    assert calls == made
+
+
+def test_no_room_is_made_in_memory(file: DiskFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or over a network, where it would be a call for each piece."""
+    monkeypatch.setattr(os, "major", lambda device: 0)
+    file.open(create=False)
+    file.make_room(0, 10 * MIB)
+    assert allocated(file.path) == 0
+
+
+@pytest.mark.usefixtures("on_a_disk")
+def test_a_disk_without_room_is_filled_to_the_last_byte(new_tmpfs: NewTmpfs) -> None:
+    """Writing says that a disk is full, and not the attempt to make room."""
+    folder = new_tmpfs(2 * MIB)
+    file = DiskFile(str(folder), str(folder / "file"))
+    file.open(create=True)
+    file.make_room(0, 8 * MIB)
+    for offset in (0, MIB):
+        assert os.pwrite(file.descriptor(), bytes(MIB), offset) == MIB
+        file.make_room(offset + MIB, 8 * MIB)
+    with pytest.raises(OSError, match="No space"):
+        os.pwrite(file.descriptor(), b"x", 2 * MIB)
+    file.release()
+
+
+@pytest.mark.usefixtures("on_a_disk")
+def test_a_file_system_that_makes_no_room_is_asked_once(
+    file: DiskFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def refuse(*call: int) -> bool:
+        calls.append(call)
+        return False
+
+    monkeypatch.setattr(writers, "_allocate", refuse)
+    for offset in range(0, 20 * MIB, MIB):
+        file.make_room(offset, 20 * MIB - offset)
+    assert len(calls) == 1

@@ -37,6 +37,7 @@ class Disk:
         gate: Cleared to let whoever wants the descriptor wait.
         waits: Set when somebody does.
         fails: What the next who wants the descriptor gets instead.
+        room: What was announced: from where, and how many bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +47,7 @@ class Disk:
         self.gate.set()
         self.waits = threading.Event()
         self.fails: OSError | None = None
+        self.room: list[tuple[int, int]] = []
         self._descriptor: int | None = None
         if not path.exists():
             path.touch()
@@ -69,6 +71,9 @@ class Disk:
             self.opened += 1
             self._descriptor = os.open(self.path, os.O_WRONLY)
         return self._descriptor
+
+    def make_room(self, offset: int, count: int) -> None:
+        self.room.append((offset, count))
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None

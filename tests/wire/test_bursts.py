@@ -80,7 +80,7 @@ def test_a_burst_takes_no_more_than_its_body(
 def test_a_write_ends_where_a_piece_of_the_file_does(
     disk: Disk, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """File systems keep such a piece as one."""
+    """File systems keep such a piece as one; and the disk hears how much is about to come."""
     offset, size = 1000, 700 * KIB
     ends = []
 
@@ -97,6 +97,8 @@ def test_a_write_ends_where_a_piece_of_the_file_does(
     client.sendall(CONTENT[:size])
     thread.join(20)
     assert ends == [offset + 4, 256 * KIB, 512 * KIB, offset + 4 + size]
+    behind = [offset + 4, 256 * KIB, 512 * KIB]
+    assert disk.room == [(at, offset + 4 + size - at) for at in behind]
     assert disk.content[offset:] == b"head" + CONTENT[:size]
 
 

@@ -119,7 +119,10 @@ class DiskStorage:
                 await in_thread(os.ftruncate, file.descriptor(), settled.upload_offset)
             yield DiskWriter(settled, file)
         finally:
-            file.release()
+            if file.has_spare_room:
+                await in_thread(file.release)
+            else:
+                file.release()
 
     def free(self) -> int:
         """See `Storage.free`."""

@@ -228,6 +228,7 @@ class FileBurst(Burst):
 
     def _room(self) -> memoryview:
         at = self._offset + self.written
+        self._file.make_room(at, self.left)
         return _buffer()[: _BUFFER - at % _BUFFER]
 
     def _write(self, data: memoryview) -> None:
