@@ -18,7 +18,7 @@ class Scale:
 
     big: int = 2 * GIB
     chunked: int = GIB
-    each_of_four: int = GIB
+    each_of_four: int = 256 * MIB
     file: int = 16 * KIB
     files: int = 2_000
     digested: int = 512 * MIB
