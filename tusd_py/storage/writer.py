@@ -86,15 +86,14 @@ class DiskFile:
 
     def release(self) -> None:
         """See `File.release`."""
-        spare = self.has_spare_room
-        self._room_until = 0
         # Forgotten first: its number may be another file's as soon as it is closed.
         descriptor, self._descriptor = self._descriptor, None
+        room_until, self._room_until = self._room_until, 0
         if descriptor is None:
             return
-        if spare:
-            with suppress(OSError):  # the bytes are there, whatever becomes of the room
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size)
+        with suppress(OSError):  # the bytes are there, whatever becomes of the room
+            if room_until and (size := os.fstat(descriptor).st_size) < room_until:
+                os.ftruncate(descriptor, size)
         os.close(descriptor)
 
     def another(self) -> int:
