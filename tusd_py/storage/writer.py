@@ -25,8 +25,12 @@ from tusd_py.storage.layout import Layout
 from tusd_py.storage.threads import failure_of, fdatasync, in_thread
 
 _WORTH_ROOM = 1 << 20
+"""Bytes that are about to come, from which on room is made for them."""
+
 _ROOM = 8 << 20
 _MOST_ROOM = 64 << 20
+"""Bytes of room that are made at once, for the first and for the later ones."""
+
 _KEEP_SIZE = 1
 """`FALLOC_FL_KEEP_SIZE` of linux/falloc.h."""
 
