@@ -55,6 +55,18 @@ async def test_a_body_in_pieces(tmp_path: Path, piece: int) -> None:
         assert server.last.disk.content == content
 
 
+async def test_a_slow_client_has_no_parser_and_no_dictionary(tmp_path: Path) -> None:
+    """Each is about a KiB: up to thirty attributes lie within the connection itself."""
+    async with serving(tmp_path) as server:
+        client = await server.patching(10, b"01234")
+        connection = server.protocols[0]
+        await until(lambda: connection.parser is None)
+        assert len(vars(connection)) <= 30
+        await client.send(b"56789" + OPTIONS)
+        assert (await client.answer()).endswith(b"10 end")
+        assert (await client.answer()).startswith(b"HTTP/1.1 204 ")
+
+
 async def test_a_slow_client_has_no_open_file_and_no_thread(tmp_path: Path) -> None:
     """Ten thousand of them would take all descriptors; what came is on the disk all the same."""
     async with serving(tmp_path) as server:

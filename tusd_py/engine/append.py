@@ -155,6 +155,7 @@ async def _take(
             await services.storage.note(begun)
         if begun != upload._replace(expires_at=begun.expires_at):
             begun = await services.publish(begun)
+        plan = plan._replace(upload=begun)  # nothing older is kept for hours
         live = Live(
             upload=begun,
             writer=writer,

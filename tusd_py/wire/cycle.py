@@ -214,7 +214,7 @@ class Cycle(RequestResponseCycle):
         self._invite()
         data, self.body = self.body, b""
         if self.more_body and not self.disconnected:
-            self.connection.taker = body
+            self.connection.hand_to(body)
         return data, self.disconnected
 
     def give_back(self, rest: bytes) -> None:

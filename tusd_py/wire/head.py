@@ -54,27 +54,37 @@ class HeadReader(Patient):
     6.5.1): they are kept apart.
     """
 
+    __slots__ = (
+        "_address",
+        "_dropped",
+        "_framing",
+        "_has_begun",
+        "_has_progressed",
+        "_head_is_complete",
+        "_head_size",
+        "_is_coding_unknown",
+        "_is_handshake",
+        "_is_head_known",
+        "_is_in_head",
+        "_is_refused",
+        "_is_timed",
+        "_trailers",
+        "_trailers_size",
+        "_without_progress",
+    )
+
     cycle: Cycle
     flow: Flow
-    _address = ""
-    _has_begun = False
-    _is_in_head = False
-    _is_timed = False
-    _head_is_complete = False
-    _head_size = 0
-    _is_refused = False
-    _is_coding_unknown = False
-    _is_head_known = False
-    _is_handshake = False
-    _framing = b""
-    _has_progressed = False
-    _without_progress = 0
-    _dropped = 0
-    _trailers: list[tuple[bytes, bytes]]
-    _trailers_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
+        self._address = ""
+        self._framing = b""
+        self._has_begun = self._is_in_head = self._is_timed = self._head_is_complete = False
+        self._is_refused = self._is_coding_unknown = self._is_head_known = False
+        self._is_handshake = self._has_progressed = False
+        self._head_size = self._without_progress = self._dropped = self._trailers_size = 0
+        self._trailers: list[tuple[bytes, bytes]] = []
         super().connection_made(transport)
         self.flow = Flow(transport)
         self._set_deadline()

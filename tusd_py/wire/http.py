@@ -53,11 +53,7 @@ class HttpProtocol(HeadReader):
         workshop: Shared with the other connections of this server.
     """
 
-    taker: SocketBody | None = None
-    _is_half_closed = False
-    _idle_since = 0.0
-    _held: tuple[Cycle, Any] | None = None
-    _held_at: str | None = None
+    __slots__ = ("_held", "_held_at", "_idle_since", "_is_half_closed", "lost", "taker")
 
     def __init__(
         self,
@@ -75,6 +71,11 @@ class HttpProtocol(HeadReader):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
+        self.taker: SocketBody | None = None
+        self._is_half_closed = False
+        self._idle_since = 0.0
+        self._held: tuple[Cycle, Any] | None = None
+        self._held_at: str | None = None
         super().connection_made(transport)
         self.lost: asyncio.Future[None] = self.loop.create_future()
 
@@ -105,6 +106,11 @@ class HttpProtocol(HeadReader):
             self._parse(data)
             if self._held is not None and self._held_at is None:
                 self._hold(self._held[0].scope["path"])
+
+    def hand_to(self, body: SocketBody) -> None:
+        """Gives what comes to a body, until `parse_again`: a parser would wait, of a KiB."""
+        self.taker = body
+        self.parser = None  # type: ignore[assignment]  # as uvicorn, of a connection that is lost
 
     def parse_again(self, rest: bytes) -> None:
         """Ends the body that has taken over, with its last byte.

@@ -8,6 +8,7 @@ The rules:
 - It ends with a reset: in an orderly end the kernel would keep what is not taken for minutes.
 """
 
+import asyncio
 import fcntl
 import socket
 import struct
@@ -27,12 +28,22 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Patient(HttpToolsProtocol):
-    """What a connection does while its client is to read; see the rules above."""
+    """What a connection does while its client is to read; see the rules above.
+
+    What it keeps lies in slots, as in the classes below it: with more than thirty attributes each
+    connection gets a dictionary of its own, of more than a KiB.
+    """
+
+    __slots__ = ("_handed", "_taken", "workshop")
 
     limits = ConnectionLimits()
     workshop: Workshop
-    _handed: Callable[[], int] | None = None
-    _taken = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        self._handed: Callable[[], int] | None = None
+        self._taken = 0
+        super().connection_made(transport)
 
     def watch(self, handed: Callable[[], int] | None) -> None:
         """Looks from now on whether the client takes what it is sent.
