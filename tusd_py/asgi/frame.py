@@ -137,17 +137,16 @@ class Frame:
                 self.count(exchange)
                 raise
         except TusError as error:
-            exchange.error = error
             if error.limit:
                 self._services.observe(LimitReached(limit=error.limit))
             await exchange.refuse(error, is_head=exchange.method == "HEAD")
         except Exception:  # the root of a request
             logger.exception("request %s failed", exchange.request_id)
             is_head = exchange.method == "HEAD"
-            exchange.error = UploadLocked(exchange.upload_id) if is_head else InternalError()
-            await exchange.refuse(exchange.error, is_head=is_head)
+            said = UploadLocked(exchange.upload_id) if is_head else InternalError()
+            await exchange.refuse(said, is_head=is_head)
         path, method, status = exchange.scope["path"], exchange.method, exchange.status
-        code = "" if exchange.error is None else exchange.error.code
+        code = "" if exchange.refusal is None else exchange.refusal.code
         self.note(
             path,
             method,

@@ -11,7 +11,7 @@ The rules:
 
 from collections.abc import MutableMapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Message, Receive, Send
 
@@ -30,6 +30,18 @@ _LINGER_FOR = 2.0
 _CONTROLS = {code: None for code in (*range(0x20), 0x7F) if code != 0x09}
 
 
+class Refusal(NamedTuple):
+    """What a request was refused with.
+
+    The error itself refers to all that it went through, the request too: a circle, which would wait
+    for the garbage collector.
+    """
+
+    status: int
+    code: str
+    message: str
+
+
 class Exchange:
     """Sends the answer to one request.
 
@@ -44,7 +56,7 @@ class Exchange:
     Attributes:
         extra: Headers that go on any answer.
         status: Of the answer, 0 before there is one.
-        error: Why it was refused, None if it was not.
+        refusal: Why it was refused, None if it was not.
         grant: What the request was let in with, None before that, or where nobody is asked.
         is_counted: Whether it was counted for whoever sent it.
         is_stream: Whether it is answered with a stream of events.
@@ -71,7 +83,7 @@ class Exchange:
         self.extra: tuple[Header, ...] = ()
         self.status = 0
         self.upload_id = ""
-        self.error: TusError | None = None
+        self.refusal: Refusal | None = None
         self.grant: Grant | None = None
         self.is_counted = False
         self.is_stream = False
@@ -93,6 +105,7 @@ class Exchange:
 
     async def refuse(self, error: TusError, *, is_head: bool) -> None:
         """Answers with an error, unless an answer has begun already."""
+        self.refusal = Refusal(error.status, error.code, str(error))
         if self.status:
             return
         wants_json = "application/problem+json" in self.headers.joined("Accept")

@@ -206,10 +206,8 @@ class _Commands:
         except InvalidQuestion as unreadable:
             wish = unreadable
         exchange = await sockets.carry_out(self._handshake, wish, self._base_path)
-        error = exchange.error
-        if error is not None:
-            data = {"status": error.status, "code": error.code, "message": str(error)}
-            return json.dumps({"event": "error", "ref": ref, "data": data})
+        if exchange.refusal is not None:
+            return json.dumps({"event": "error", "ref": ref, "data": exchange.refusal._asdict()})
         upload = await sockets.tell_of(exchange, self._base_path)
         return json.dumps({"event": "done", "ref": ref, "data": upload})
 

@@ -102,7 +102,11 @@ async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]
         if not task.cancelled():
             task.exception()
         raise
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        # What it raises refers to this frame: a circle, which would wait for the garbage collector.
+        del task
 
 
 class Pace:

@@ -73,6 +73,7 @@ class Threads:
     def _main(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # it would be kept until there is another one
             with self._lock:
                 self._busy -= 1
 

@@ -87,6 +87,10 @@ class HttpProtocol(HeadReader):
         self._start_held()
         if self.taker is not None:
             self.taker.lost()
+        # What refers to each other in a circle would wait for the garbage collector.
+        self.taker = None
+        self.cycle = self.scope = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more; it may still read."""
