@@ -1,7 +1,9 @@
 """A file that is let go of while its client is slow, and what is found when it is opened again."""
 
 import asyncio
+import errno
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,7 @@ from tests.storage.test_disk import open_files
 from tusd_py.body import EndedBy, File, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StoredBytesLost
-from tusd_py.storage import disk
-from tusd_py.storage import writer as writers
+from tusd_py.storage import disk, room
 from tusd_py.storage.disk import DiskStorage
 from tusd_py.storage.writer import DiskFile
 
@@ -134,8 +135,9 @@ class Quick(Bytes):
 
 @pytest.fixture
 def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the tests keep their files, in memory too, counts as a disk."""
-    monkeypatch.setattr(os, "major", lambda device: 259)
+    """Wherever the tests keep their files, in memory too, counts as a large ext4."""
+    monkeypatch.setattr(room, "is_worth_it", lambda descriptor: True)
+    monkeypatch.setattr(room, "_PARTS", 1)
 
 
 @pytest.fixture
@@ -204,26 +206,87 @@ def test_a_file_that_is_let_go_of_keeps_no_room(file: DiskFile) -> None:
 def test_how_much_room_is_made(
     file: DiskFile, monkeypatch: pytest.MonkeyPatch, count: int, made: list[tuple[int, int]]
 ) -> None:
-    """No more than has come, but for a first piece: what is announced takes none from others."""
+    """No more than has come, but for a first piece."""
     calls = []
 
-    def allocate(descriptor: int, offset: int, count: int) -> bool:
+    def allocate(descriptor: int, offset: int, count: int) -> int:
         assert descriptor == file.descriptor()
         calls.append((offset // MIB, count // MIB))
-        return True
+        return count
 
-    monkeypatch.setattr(writers, "_allocate", allocate)
+    monkeypatch.setattr(room, "allocate", allocate)
     for offset in range(0, count, MIB):
         file.make_room(offset, count - offset)
     assert calls == made
 
 
-def test_no_room_is_made_in_memory(file: DiskFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or over a network, where it would be a call for each piece."""
-    monkeypatch.setattr(os, "major", lambda device: 0)
-    file.open(create=False)
+@pytest.mark.parametrize("place", [pytest.param("disk", marks=pytest.mark.disk), "memory"])
+def test_where_room_is_made(file: DiskFile, place: str) -> None:
+    """Where it serves: on ext4, which `stat` names by what came before it."""
+    command = ["stat", "--file-system", "--format", "%T", file.path]
+    kind = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     file.make_room(0, 10 * MIB)
-    assert allocated(file.path) == 0
+    assert (allocated(file.path) > 0) == (kind == "ext2/ext3")
+
+
+@pytest.mark.usefixtures("on_a_disk")
+@pytest.mark.parametrize(("free", "made"), [(100, 100), (5, 5), (1, 1), (0.9, 0)])
+def test_room_is_a_small_part_of_what_is_free(
+    file: DiskFile, monkeypatch: pytest.MonkeyPatch, free: float, made: int
+) -> None:
+    """Or a few who announce much, and send little, would take the disk from all others."""
+    told = os.fstatvfs(file.descriptor())
+    monkeypatch.setattr(room, "_PARTS", told.f_bavail * told.f_frsize // int(free * MIB))
+    given = room.allocate(file.descriptor(), 0, 100 * MIB)
+    assert made <= given / MIB < 1.1 * made + 1e-9
+    assert (allocated(file.path) // (MIB // 2) > 0) == bool(made)
+
+
+@pytest.mark.usefixtures("on_a_disk")
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_room_that_a_killed_process_left(storage: DiskStorage, trusted: bool) -> None:
+    """Whoever looks at the upload gives it back; not where that could note a size too early."""
+    await storage.open("mine", is_new=True, trust_unsynced=trusted)
+    upload = await store(storage, UPLOAD, b"abcdef")
+    path = storage.locate(upload)
+    with path.open("r+b") as left:
+        assert room.allocate(left.fileno(), 0, 8 * MIB)
+    assert await storage.settle(upload) == upload
+    assert (allocated(path) < MIB) == (not trusted)
+    async with storage.writer(upload) as writer:
+        assert await writer.size() == 6
+        assert (allocated(path) < MIB) == (not trusted)
+    assert path.read_bytes() == b"abcdef"
+
+
+@pytest.mark.usefixtures("on_a_disk")
+async def test_room_is_kept_where_sizes_are_trusted(storage: DiskStorage) -> None:
+    """After a loss of power the size must not tell of bytes that were not written yet."""
+    await storage.open("mine", is_new=True, trust_unsynced=True)
+    async with storage.writer(UPLOAD) as writer:
+        await writer.take(Quick([b"abc"]), MANY, None, committed)
+    assert allocated(storage.locate(UPLOAD)) >= 8 * MIB
+    assert storage.locate(UPLOAD).read_bytes() == b"abc"
+
+
+@pytest.mark.usefixtures("on_a_disk")
+async def test_a_file_whose_room_cannot_be_looked_at(
+    storage: DiskStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that has shut down: what came is told, and the descriptor closed."""
+
+    def fails(_: int) -> os.stat_result:
+        raise OSError(errno.EIO, "shut down")
+
+    opened = storage.writer(UPLOAD)
+    writer = await opened.__aenter__()
+    received = await writer.take(Quick([b"abc"]), MANY, None, committed)
+    before = open_files(storage.locate(UPLOAD))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", fails)
+        await opened.__aexit__(None, None, None)
+    assert received.count == 3
+    assert (before, open_files(storage.locate(UPLOAD))) == (1, 0)
 
 
 @pytest.mark.usefixtures("on_a_disk")
@@ -247,11 +310,11 @@ def test_a_file_system_that_makes_no_room_is_asked_once(
 ) -> None:
     calls = []
 
-    def refuse(*call: int) -> bool:
+    def refuse(*call: int) -> int:
         calls.append(call)
-        return False
+        return 0
 
-    monkeypatch.setattr(writers, "_allocate", refuse)
+    monkeypatch.setattr(room, "allocate", refuse)
     for offset in range(0, 20 * MIB, MIB):
         file.make_room(offset, 20 * MIB - offset)
     assert len(calls) == 1

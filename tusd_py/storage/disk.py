@@ -25,6 +25,7 @@ from tusd_py.hooks.events import Observer
 from tusd_py.protocol import abnf
 from tusd_py.protocol.errors import StorageFailed, StoredBytesLost, UploadNotFound
 from tusd_py.protocol.upload import Tail, Upload
+from tusd_py.storage import room
 from tusd_py.storage.interface import Writer
 from tusd_py.storage.layout import Layout, boot_id, is_file
 from tusd_py.storage.template import LONGEST_SEGMENT, check_template, render, safe_path, with_id
@@ -112,7 +113,7 @@ class DiskStorage:
     @asynccontextmanager
     async def writer(self, upload: Upload, *, at_once: bool = False) -> AsyncIterator[Writer]:
         """See `Storage.writer`."""
-        file = DiskFile(*self._layout.names(upload.id))
+        file = DiskFile(*self._layout.names(upload.id), keeps_room=self._trust_unsynced)
         try:
             settled, is_longer = await _done(at_once, self._open_for_append, upload, file)
             if is_longer:
@@ -303,7 +304,9 @@ class DiskStorage:
             os.close(descriptor)
 
     def _look_at(self, upload: Upload, descriptor: int) -> tuple[Upload, bool]:
-        """The record as the file bears it out, and whether the file is to be cut."""
+        """The record as the file bears it out, and whether the file is to be cut, maybe to the size
+        that it has: of a process that was killed, its room is left.
+        """
         stat = os.fstat(descriptor)
         placement = f"{boot_id()}:{stat.st_dev}:{stat.st_ino}"
         offset = self._true_offset(upload, stat.st_size, placement)
@@ -314,7 +317,8 @@ class DiskStorage:
             synced_offset=min(upload.synced_offset, offset),
             placement=placement,
         )
-        return settled, stat.st_size > offset
+        has_room = not self._trust_unsynced and room.is_left(descriptor, stat)
+        return settled, stat.st_size > offset or has_room
 
     def _cut(self, upload: Upload) -> None:
         os.truncate(self._layout.file(upload.id), upload.upload_offset)

@@ -5,12 +5,12 @@ The rules:
   meanwhile (`size`, `sync`) opens it by its path.
 - A file is known by its inode: where another one has taken its path, the bytes that were
   acknowledged are not there, and nothing is written.
-- What comes quickly finds its blocks allocated (fallocate(2), which leaves the size as it is): that
-  costs less for all of them than for one after the other, and files that grow at once lie in longer
-  pieces. What of it was not used is given back before the lock is.
+- What comes quickly finds its blocks allocated (`storage.room`): that costs less for all of them
+  than for one after the other, and files that grow at once lie in longer pieces. What of it was not
+  used is given back before the lock is. That notes the size on the disk, maybe before the bytes:
+  where a loss of power leaves the size to be believed, room is kept for what still comes.
 """
 
-import ctypes
 import errno
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from tusd_py.body import Body, Received
 from tusd_py.protocol.checksum import Digest
 from tusd_py.protocol.errors import StoredBytesLost
 from tusd_py.protocol.upload import Upload
+from tusd_py.storage import room
 from tusd_py.storage.interface import Commit
 from tusd_py.storage.layout import Layout
 from tusd_py.storage.threads import failure_of, fdatasync, in_thread
@@ -31,13 +32,6 @@ _ROOM = 8 << 20
 _MOST_ROOM = 64 << 20
 """Bytes of room that are made at once, for the first and for the later ones."""
 
-_KEEP_SIZE = 1
-"""`FALLOC_FL_KEEP_SIZE` of linux/falloc.h."""
-
-_libc = ctypes.CDLL(None)
-_fallocate = getattr(_libc, "fallocate64", _libc.fallocate)
-_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-
 
 class DiskFile:
     """See `tusd_py.body.File`.
@@ -45,24 +39,23 @@ class DiskFile:
     Args:
         folder: Where it lies.
         path: The file in it.
+        keeps_room: Whether room that was not used stays; see above.
     """
 
-    def __init__(self, folder: str, path: str) -> None:
+    def __init__(self, folder: str, path: str, *, keeps_room: bool = False) -> None:
         self.folder = folder
         self.path = path
+        self._keeps_room = keeps_room
         self._inode: tuple[int, int] | None = None
         self._descriptor: int | None = None
         self._first = self._room_until = 0
-        self._makes_room = True
+        self._makes_room: bool | None = None
 
     def open(self, *, create: bool) -> int:
         """The descriptor, from the first time on."""
         flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._descriptor = os.open(self.path, flags, 0o644)
         self._inode = _inode(self._descriptor)
-        # A device number of its own says that it lies on a disk. In memory nothing would be gained,
-        # over a network it would be a call, and Btrfs could not compress it.
-        self._makes_room = os.major(self._inode[0]) != 0
         return self._descriptor
 
     def descriptor(self) -> int:
@@ -73,20 +66,28 @@ class DiskFile:
 
     def make_room(self, offset: int, count: int) -> None:
         """See `File.make_room`: never for more than as much again as has come, beyond 8 MiB."""
-        if offset < self._room_until or count < _WORTH_ROOM or not self._makes_room:
+        if offset < self._room_until or count < _WORTH_ROOM or self._makes_room is False:
+            return
+        descriptor = self.descriptor()
+        if self._makes_room is None and not room.is_worth_it(descriptor):
+            self._makes_room = False
             return
         if not self._room_until:
             self._first = offset
         count = min(count, max(_ROOM, offset - self._first), _MOST_ROOM)
-        self._makes_room = _allocate(self.descriptor(), offset, count)
-        self._room_until = offset + count
+        made = room.allocate(descriptor, offset, count)
+        self._makes_room = made > 0
+        self._room_until = offset + (made or count)
 
     @property
     def has_spare_room(self) -> bool:
         """Whether there is room that was not used, so that `release` has more to do."""
-        if not self._room_until or self._descriptor is None:
+        if not self._room_until or self._keeps_room or self._descriptor is None:
             return False
-        return os.fstat(self._descriptor).st_size < self._room_until
+        try:
+            return os.fstat(self._descriptor).st_size < self._room_until
+        except OSError:
+            return True
 
     def release(self) -> None:
         """See `File.release`."""
@@ -96,7 +97,10 @@ class DiskFile:
         if descriptor is None:
             return
         with suppress(OSError):  # the bytes are there, whatever becomes of the room
-            if room_until and (size := os.fstat(descriptor).st_size) < room_until:
+            size = (
+                os.fstat(descriptor).st_size if room_until and not self._keeps_room else room_until
+            )
+            if size < room_until:
                 os.ftruncate(descriptor, size)
         os.close(descriptor)
 
@@ -120,11 +124,6 @@ class DiskFile:
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-def _allocate(descriptor: int, offset: int, count: int) -> bool:
-    """Whether the file system has allocated blocks beyond the end of a file."""
-    return bool(_fallocate(descriptor, _KEEP_SIZE, offset, count) == 0)
 
 
 def _inode(descriptor: int) -> tuple[int, int]:
