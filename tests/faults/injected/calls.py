@@ -20,6 +20,7 @@ _X86_64 = {
     "unlinkat": 263,
     "renameat": 264,
     "linkat": 265,
+    "fallocate": 285,
     "renameat2": 316,
     "copy_file_range": 326,
 }
@@ -29,6 +30,7 @@ _AARCH64 = {
     "linkat": 37,
     "renameat": 38,
     "ftruncate": 46,
+    "fallocate": 47,
     "openat": 56,
     "write": 64,
     "pwrite64": 68,
@@ -48,6 +50,7 @@ _DESCRIPTOR = {
     "fsync": 0,
     "fdatasync": 0,
     "ftruncate": 0,
+    "fallocate": 0,
     "copy_file_range": 2,
 }
 _PATHS = {

@@ -115,7 +115,7 @@ class Disk:
             self._write(event)
         elif event.name == "openat":
             self._open(event)
-        else:
+        elif event.name != "fallocate":  # which leaves size and bytes as they are
             self._name(event)
 
     def _synced(self, event: Event) -> None:

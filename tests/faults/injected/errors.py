@@ -67,6 +67,7 @@ SCENARIOS_WITH_ERRORS = (
     "small-with-upload",
     "large-with-upload",
     "plain",
+    "broken-off",
     "checksummed",
     "concatenated",
     "unfinished-final",

@@ -223,6 +223,7 @@ POWER = tuple(
         "small-with-upload",
         "large-with-upload",
         "plain",
+        "broken-off",
         "checksummed",
         "deferred",
         "concatenated",

@@ -17,7 +17,7 @@ from tests.faults.injected.watch import Fault
 
 TRACED = (
     "write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync,ftruncate,rename,renameat,renameat2,"
-    "link,linkat,unlink,unlinkat,mkdir,mkdirat,openat,copy_file_range"
+    "link,linkat,unlink,unlinkat,mkdir,mkdirat,openat,copy_file_range,fallocate"
 )
 _LINE = re.compile(r"(\d+) +([\d.]+) (.*)", re.S)
 _BEGUN = re.compile(r"(\w+)\((.*) <(?:unfinished|detached) \.\.\.>", re.S)

@@ -6,9 +6,11 @@ A scenario is written as its client sees it: `Sender` deals with answers that ar
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.asgi.raw import Raw
 from tests.faults.injected.application import EXPIRES_AFTER
 from tests.faults.injected.sender import TRIES, Broken, Sender, Sent
 from tests.faults.injected.served import WatchedServer
@@ -17,6 +19,7 @@ from tests.serving import eventually
 KIB = 1024
 SMALL = 16 * KIB
 LARGE = 700 * KIB
+ROOMY = 3 << 20
 NAME = "filename cmVwb3J0LnBkZg=="  # report.pdf
 
 
@@ -91,6 +94,19 @@ def slow_steps(run: Run) -> None:
 def _piece(sent: Sent, end: int) -> tuple[dict[str, str], bytes]:
     headers = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": str(sent.told)}
     return headers, bytes(sent.content[sent.told : end])
+
+
+def broken_off(run: Run) -> None:
+    """On ext4 room is made for all of it, and most of that is given back."""
+    sent = run.client.create(ROOMY)
+    with suppress(OSError):  # the server was killed
+        raw = Raw(run.server.port)
+        raw.patch(sent.path, 0, ROOMY)
+        raw.offer(bytes(sent.content[:LARGE]))
+        raw.socket.close()
+    run.client.where(sent)
+    run.client.send(sent, [ROOMY])
+    run.client.check_whole(sent)
 
 
 def _with_upload(size: int) -> Work:
@@ -252,6 +268,7 @@ _LISTED = (
     Scenario(name="terminated", work=terminated),
     Scenario(name="expired", work=expired, application="expire"),
     Scenario(name="templated", work=templated, flags=("--file-template", "{yyyy}/{mm}/{filename}")),
+    Scenario(name="broken-off", work=broken_off),
     Scenario(name="hooked", work=with_hook, application="finish"),
     Scenario(name="taken", work=taken, application="take"),
     Scenario(name="slow-steps", work=slow_steps, application="sync"),
