@@ -40,7 +40,17 @@ def kill_while_busy(
         if stop.is_set():
             return
         killed.append(server.pid)
-        server.restart()
+        server.kill()
+        wait_for_late_parts(place)
+        server.start()
+
+
+def wait_for_late_parts(place: S3Place) -> None:
+    """What a killed server sent can end an upload that has gone on, in this store: see README."""
+    before = -1
+    while (now := sizes(place)) != before:
+        before = now
+        time.sleep(0.5)
 
 
 def sizes(place: S3Place) -> int:
