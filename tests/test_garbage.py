@@ -18,6 +18,7 @@ from tusd_py.wire.body import SocketBody
 from tusd_py.wire.cycle import Cycle
 from tusd_py.wire.http import HttpProtocol
 from tusd_py.wire.server import few_collections
+from tusd_py.wire.websocket import WebSocketProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +75,9 @@ SENT = {
     "a HEAD of nothing": request("HEAD", "/nothing"),
     "a download": request("GET", "/ID"),
     "a termination": request("DELETE", "/ID"),
+    "a WebSocket": b"GET /ID/events HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     "no HTTP": b"\r\r\rhello\r\n\r\n",
 }
 
@@ -94,7 +98,9 @@ def left() -> list[object]:
 @asynccontextmanager
 async def serving(tus: TusApp) -> AsyncIterator[tuple[int, ServerState]]:
     """A server of it: the port, and what uvicorn knows of it."""
-    config = uvicorn.Config(tus, http=HttpProtocol, log_config=None, proxy_headers=False)
+    config = uvicorn.Config(
+        tus, http=HttpProtocol, ws=WebSocketProtocol, log_config=None, proxy_headers=False
+    )
     config.load()
     state, loop = ServerState(), asyncio.get_running_loop()
     async with tus.lifespan():
