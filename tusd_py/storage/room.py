@@ -5,10 +5,11 @@ The rules:
 - It is done on ext4, which otherwise looks for each block by itself. XFS gains nothing by it, and
   gives nothing back any more of a file that it was done to; Btrfs could not compress it; over a
   network it would be a call; and memory is no disk.
-- It takes a small part of what is free: what was only announced takes no room from others.
+- It takes a small part of what is free, as what was announced may never come.
 """
 
 import os
+from contextlib import suppress
 from typing import Any
 
 _PARTS = 256
@@ -25,15 +26,13 @@ _EXT4 = 0xEF53
 
 _fallocate: Any = None
 _fstatfs: Any = None
-try:
+with suppress(ImportError, OSError, AttributeError):  # another C library, or none
     import ctypes
 
     _libc = ctypes.CDLL(None)
     _fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate
     _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     _fstatfs = _libc.fstatfs
-except (ImportError, OSError, AttributeError):  # pragma: no cover  # another C library, or none
-    _fstatfs = None
 
 
 def is_worth_it(descriptor: int) -> bool:

@@ -96,12 +96,10 @@ class DiskFile:
         room_until, self._room_until = self._room_until, 0
         if descriptor is None:
             return
-        with suppress(OSError):  # the bytes are there, whatever becomes of the room
-            size = (
-                os.fstat(descriptor).st_size if room_until and not self._keeps_room else room_until
-            )
-            if size < room_until:
-                os.ftruncate(descriptor, size)
+        if room_until and not self._keeps_room:
+            with suppress(OSError):  # the bytes are there, whatever becomes of the room
+                if (size := os.fstat(descriptor).st_size) < room_until:
+                    os.ftruncate(descriptor, size)
         os.close(descriptor)
 
     def another(self) -> int:
