@@ -87,9 +87,9 @@ class HttpProtocol(HeadReader):
         self._start_held()
         if self.taker is not None:
             self.taker.lost()
-        self._let_go()
+        self._forget()
 
-    def _let_go(self) -> None:
+    def _forget(self) -> None:
         """Of what refers to this, at the end: a circle would wait for the garbage collector."""
         self.taker = None
         self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class HttpProtocol(HeadReader):
         protocol.connection_made(self.transport)
         protocol.data_received(build_handshake(self.url, self.headers))
         self.transport.set_protocol(protocol)
-        self._let_go()
+        self._forget()
 
     def _begin_cycle(self, is_old: bool, length: int | None) -> Cycle:
         url = httptools.parse_url(self.url)
