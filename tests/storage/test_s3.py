@@ -25,7 +25,7 @@ from tusd_py.storage.s3 import S3Settings, S3Storage
 from tusd_py.storage.s3_bucket import Bucket
 from tusd_py.storage.s3_memory import PAGE
 from tusd_py.storage.s3_parts import MIB, PartRules
-from tusd_py.storage.s3_placement import INTENDED, Part, parse_placement
+from tusd_py.storage.s3_placement import INTENDED, Part, build_placement, parse_placement
 from tusd_py.storage.s3_sending import Answered
 from tusd_py.storage.s3_sending import Bytes as Sent
 from tusd_py.storage.s3_writer import _Buffer
@@ -133,6 +133,47 @@ class TestUpload:
             assert record.upload.upload_offset == at
         await record.finish(storage)
         check_only(s3_place, {"a": data})
+
+    @pytest.mark.parametrize(
+        ("reserved", "there", "size", "is_told", "parts"),
+        [
+            (5, {}, 26, True, 4),
+            (5, {}, 26, False, 3),
+            (3, {3: 8}, 24, True, 3),
+            # With parts as large as planned, nothing would be left for the last.
+            (5, {4: 5, 5: 5}, 28, True, 5),
+            (4, {3: 5, 4: 5}, 21, False, 3),
+        ],
+    )
+    async def test_what_a_former_holder_sent_is_sent_again(
+        self,
+        s3_place: S3Place,
+        reserved: int,
+        there: dict[int, int],
+        size: int,
+        is_told: bool,
+        parts: int,
+    ) -> None:
+        """Where the store wants each part that it has got to be one of the object."""
+        storage = await opened(s3_place, S3Settings(memory=64 * MIB))
+        data = content_of(size * MIB)
+        record = Record(UPLOAD._replace(upload_length=len(data) if is_told else None))
+        await record.append(storage, *pieces(data[: 8 * MIB]))
+        placement = replace(parse_placement(record.upload.placement), reserved=reserved)
+        record.upload = record.upload._replace(placement=build_placement(placement))
+        for number, count in there.items():
+            s3_place.client.upload_part(
+                Bucket=s3_place.bucket,
+                Key=placement.key,
+                UploadId=placement.multipart,
+                PartNumber=number,
+                Body=bytes(count * MIB),
+            )
+        await record.append(storage, *pieces(data[8 * MIB :]))
+        assert parse_placement(record.upload.placement).chain.runs == ((1, parts),)
+        await record.finish(storage)
+        check_only(s3_place, {"a": data})
+        await storage.close()
 
     async def test_on_swift(self, swift_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another store that reads the same API in its own way."""

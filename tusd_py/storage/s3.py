@@ -436,7 +436,11 @@ class S3Storage:
         return 0
 
     async def _leftovers(self, upload: Upload, placement: Placement) -> list[Part]:
-        """Parts that were sent and are not recorded, if the store does not let them go."""
+        """Parts that may have been sent and are not recorded, if the store does not let them go.
+
+        One that is not there may still come, so its number is used again as well: mostly, the same
+        bytes come for it.
+        """
         if not placement.multipart or not placement.has_lost_numbers:
             return []
         try:
@@ -448,7 +452,8 @@ class S3Storage:
         except Gone as error:
             raise StoredBytesLost(upload.id) from error
         sizes = {part.number: part.size for part in found}
-        numbers = range(placement.last_part + 1, max(sizes, default=0) + 1)
+        highest = max([placement.reserved, *sizes])
+        numbers = range(placement.last_part + 1, highest + 1)
         return [Part(number=number, size=sizes.get(number, 0)) for number in numbers]
 
     async def _make_object(self, upload: Upload, placement: Placement) -> None:

@@ -5,6 +5,8 @@ The rules:
 - Parts are numbered upwards from 1. A number that may have been sent is never given to other bytes,
   or a late answer to a former holder could overwrite a part that counts. So numbers are reserved
   before they are used, and whoever goes on after a crash begins behind all that were reserved.
+  Where the store wants each part that it gets to count, they are used again, for bytes that are
+  mostly the same; whether they are is seen at the end (see `s3_placement.Chain`).
 - Numbers are lost that way. What is left of them has to carry what is left of the upload, so parts
   grow; a tenth of the numbers, and some, are kept back for crashes while there is a choice.
 - While the length is not known, parts grow with what is there already: a small upload is cut into

@@ -130,9 +130,9 @@ class S3Writer:
         shared: Of the process.
         attributes: Of the object.
         piece_key: The key of a piece without its number.
-        leftovers: Parts that were sent and not recorded, in order, where the store wants each part
-            that was sent to become a part of the object; of size 0 are those that it has not got.
-            They are sent again.
+        leftovers: Parts that may have been sent and are not recorded, in order, where the store
+            wants each part that it gets to become a part of the object; of size 0 are those that it
+            has not got yet. They are sent again.
     """
 
     def __init__(
@@ -378,10 +378,8 @@ class S3Writer:
             used=self._numbers.used,
             fixed=self._chain.first_size or None,
         )
-        rules = self._shared.rules
-        if self._leftovers and not rules.equal:
-            # No larger than it was, so that what comes lasts for all of them.
-            size = min(size, max(self._leftovers[0].size, rules.smallest))
+        if self._leftovers and not self._shared.rules.equal:
+            size = self._as_before(size, self._chain.size + flying)
         # Behind a length that was told late, parts may be smaller than the tail that is there.
         size = max(size, tail + 1)
         if tail or not self._spares or len(self._spares[-1].data) != size:
@@ -390,6 +388,22 @@ class S3Writer:
         spare.tail = spare.end = 0
         spare.room = min(spare.held, size)
         return spare
+
+    def _as_before(self, size: int, offset: int) -> int:
+        """The size of a part that is sent again, so that it has the bytes that it had before.
+
+        Args:
+            size: What is planned.
+            offset: Bytes before it.
+        """
+        first, *behind = self._leftovers
+        least = self._shared.rules.smallest
+        if first.size:
+            return min(size, max(first.size, least))
+        # What comes has to last for all that the store has.
+        length, there = self.upload.upload_length, sum_of(behind)
+        is_enough = not there or (length is not None and offset + size + there <= length)
+        return size if is_enough else min(size, least)
 
     def _drop_buffer(self) -> None:
         """Holds no memory any more but that of parts on their way."""

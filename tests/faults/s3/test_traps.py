@@ -28,11 +28,15 @@ def over_swift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Se
         yield made
 
 
-def replaced_late(server: S3Served, part: int, when: When = When.BEFORE) -> tuple[str, bytes]:
+def replaced_late(
+    server: S3Served, part: int, when: When = When.BEFORE, *, are_others: bool = True
+) -> tuple[str, bytes]:
     """An upload of two parts and a half, all but the half of which has come: its server was killed
-    at the second part; other bytes came for it, and then that part reached the store.
+    at the second part; other bytes came for it, or the same ones, and then that part reached the
+    store.
     """
-    data, late = os.urandom(2 * part + part // 2), os.urandom(part)
+    data = os.urandom(2 * part + part // 2)
+    late = os.urandom(part) if are_others else data[part : 2 * part]
     path = raw.create(server.port, len(data))
     assert raw.patch(server.port, path, 0, data[:part]).status == 204
 
@@ -61,6 +65,16 @@ def test_a_late_part_of_a_former_holder_replaces_nothing(over_swift: S3Served) -
     path, data = replaced_late(over_swift, 8 * MIB)
     assert raw.patch(over_swift.port, path, 16 * MIB, data[16 * MIB :]).status == 204
     assert raw.get(over_swift.port, path) == data
+
+
+@pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
+def test_what_comes_late_is_the_same_where_a_store_takes_no_gaps(
+    server: S3Served, when: When
+) -> None:
+    """There it would be in the way under a number of its own."""
+    path, data = replaced_late(server, PART, when, are_others=False)
+    assert raw.patch(server.port, path, 2 * PART, data[2 * PART :]).status == 204
+    assert raw.get(server.port, path) == data
 
 
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER])
