@@ -58,6 +58,12 @@ export class UploadElement extends HTMLElement {
   }
 
   connectedCallback(): void {
+    // Set before this module was there, it is a property of the element's own, and hides ours.
+    if (Object.hasOwn(this, "headers")) {
+      const { headers } = this;
+      delete (this as { headers?: Headers }).headers;
+      this.headers = headers;
+    }
     void this.#begin();
   }
 
