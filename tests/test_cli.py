@@ -208,6 +208,19 @@ BESIDE = {
     "cors-allow-credentials": {"TUSD_PY_CORS_ALLOW_ORIGIN": r"https://app\.test"},
     "auth-jwt-audience": {"TUSD_PY_AUTH_JWT_KEYS": "keys"},
     "auth-jwt-issuer": {"TUSD_PY_AUTH_JWT_KEYS": "keys"},
+    "auth-jwt-leeway": {"TUSD_PY_AUTH_JWT_KEYS": "keys"},
+    "trusted-proxies": {"TUSD_PY_BEHIND_PROXY": "1"},
+    "hooks-dir-timeout": {"TUSD_PY_HOOKS_DIR": "hooks"},
+    **{
+        flag: {"TUSD_PY_S3_BUCKET": "b"}
+        for flag, *_ in FLAGS
+        if flag.startswith("s3-") and flag != "s3-bucket"
+    },
+    **{
+        flag: {"TUSD_PY_HOOKS_HTTP": "http://app.test/"}
+        for flag, *_ in FLAGS
+        if flag.startswith("hooks-http-")
+    },
 }
 """What has to be set as well."""
 
@@ -346,6 +359,10 @@ BAD_FLAGS = [
     ("--min-free-disk", "5%", "is not a size"),
     ("--expire-after", "24x", "is not a duration; write it as in 90s, 15m, 24h or 7d"),
     ("--expire-after", "none", "is not a duration"),
+    ("--expire-after", "0", "would remove every upload at once; give never for no limit"),
+    ("--base-path", "http://files.test/files", "is no path of a URL, such as /files/"),
+    ("--base-path", "/my files/", "is no path of a URL"),
+    ("--metrics-path", "/m?x", "is no path of a URL"),
     ("--network-timeout", "never", "is not a duration"),
     ("--shutdown-timeout", "-1s", "is not a duration"),
     ("--acquire-lock-timeout", "", "is not a duration"),
@@ -408,6 +425,34 @@ def test_credentials_need_an_origin(told: Told, origin: list[str]) -> None:
 )
 def test_who_is_asked_must_be_clear(told: Told, flags: str, complaint: str) -> None:
     assert_refused(run("serve", *flags.split()), 2, complaint)
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "other"),
+    [
+        ("--s3-endpoint http://store.test", "--s3-bucket"),
+        ("--s3-part-size 8MiB", "--s3-bucket"),
+        ("--hooks-http-secret-file x", "--hooks-http"),
+        ("--hooks-dir-timeout 1s", "--hooks-dir"),
+        ("--trusted-proxies 10.0.0.1", "--behind-proxy"),
+        ("--auth-jwt-leeway 1s", "--auth-jwt-keys"),
+    ],
+)
+def test_a_flag_that_means_nothing_alone(told: Told, flags: str, other: str) -> None:
+    """Uploads for a bucket would come to lie on the disk, say."""
+    name, value = flags.split()
+    complaint = f"{name} means nothing without {other}: give that too, or leave {name} out"
+    assert_refused(run("serve", name, value), 2, complaint)
+    variable = "TUSD_PY_" + name.strip("-").upper().replace("-", "_")
+    assert_refused(run("serve", env={variable: value}), 2, complaint)
+    assert told == []
+
+
+@pytest.mark.parametrize("flags", ["/", "/files/", "files", "/up --base-path up/"])
+def test_metrics_are_not_in_the_way(told: Told, flags: str) -> None:
+    result = run("serve", "--metrics-path", *flags.split())
+    assert_refused(result, 2, "is where uploads or the page are; give another")
     assert told == []
 
 

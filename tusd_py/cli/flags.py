@@ -59,12 +59,28 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _expiry(text: str) -> float:
+    expiry = parse_duration(text)
+    if not expiry:
+        raise ValueError(f"{text!r} would remove every upload at once; give never for no limit")
+    return expiry
+
+
+def _url_path(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9._~/-]*", text):
+        raise ValueError(
+            f"{text!r} is no path of a URL, such as /files/: letters, digits and - . _ ~"
+        )
+    return text
+
+
 LIMIT = _Parsed("size", _limit, "none")
 SIZE = _Parsed("size", parse_size)
 SPEED = _Parsed("size", _speed, "none")
 COUNT = _Parsed("number", _count)
 DURATION = _Parsed("duration", parse_duration)
-EXPIRY = _Parsed("duration", parse_duration, "never")
+EXPIRY = _Parsed("duration", _expiry, "never")
+URL_PATH = _Parsed("path", _url_path)
 PATTERN = _Parsed("pattern", _pattern)
 NETWORKS = _Parsed("networks", parse_networks)
 

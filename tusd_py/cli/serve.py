@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from tusd_py.asgi.mounting import with_slashes
 from tusd_py.cli.flags import (
     COUNT,
     DURATION,
@@ -14,6 +16,7 @@ from tusd_py.cli.flags import (
     PATTERN,
     SIZE,
     SPEED,
+    URL_PATH,
     bucket_flags,
     flag,
     hook_flags,
@@ -34,6 +37,15 @@ from tusd_py.wiring.settings import (
     connections_by_descriptors,
 )
 
+_COMPANY = (
+    ("s3_", "s3_bucket"),
+    ("hooks_http_", "hooks_http"),
+    ("hooks_dir_", "hooks_dir"),
+    ("trusted_proxies", "behind_proxy"),
+    ("auth_jwt_leeway", "auth_jwt_keys"),
+)
+"""What flags begin with, and the one that they belong to."""
+
 
 @click.command(name="serve")
 @flag("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all.")
@@ -43,7 +55,7 @@ from tusd_py.wiring.settings import (
     type=click.Path(path_type=Path),
     help="Listen on this Unix socket instead of a port.",
 )
-@flag("--base-path", default="/files/", help="URL path that uploads are sent to.")
+@flag("--base-path", type=URL_PATH, default="/files/", help="URL path that uploads are sent to.")
 @place_flags
 @bucket_flags
 @flag("--max-size", type=LIMIT, default="none", help="Largest upload, such as 500MB or 5GiB.")
@@ -211,7 +223,12 @@ from tusd_py.wiring.settings import (
     help="Kill one of several workers that does not answer for so long.",
 )
 @hook_flags
-@flag("--metrics-path", default="/metrics", help="URL path for Prometheus; empty for none.")
+@flag(
+    "--metrics-path",
+    type=URL_PATH,
+    default="/metrics",
+    help="URL path for Prometheus; empty for none.",
+)
 @flag(
     "--traces",
     type=click.Choice(["otlp", "console"]),
@@ -251,6 +268,12 @@ def serve_command(**flags: Any) -> None:
             "--worker-timeout is too short: a busy worker would be killed; give 1s or more"
         )
     _check_auth(flags)
+    _check_company(flags)
+    taken = ("/", with_slashes(flags["base_path"]))
+    if flags["metrics_path"] and with_slashes(flags["metrics_path"]) in taken:
+        raise click.UsageError(
+            f"--metrics-path {flags['metrics_path']} is where uploads or the page are; give another"
+        )
     if flags["progress_hooks_interval"] < 0.1:
         raise click.UsageError("--progress-hooks-interval is too short; give 100ms or more")
     configure_logging(flags["log_format"], flags["log_level"])
@@ -289,6 +312,20 @@ def serve_command(**flags: Any) -> None:
 def _of(settings: Any, flags: dict[str, Any]) -> dict[str, Any]:
     """Those of the flags that the fields of some settings are named as."""
     return {name: flags[name] for name in settings.__dataclass_fields__ if name in flags}
+
+
+def _check_company(flags: dict[str, Any]) -> None:
+    """Whether a flag was given that means nothing without another one."""
+    context = click.get_current_context()
+    for name in flags:
+        needed = next((other for prefix, other in _COMPANY if name.startswith(prefix)), name)
+        if needed == name or flags[needed]:
+            continue
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            alone, other = (f"--{each.replace('_', '-')}" for each in (name, needed))
+            raise click.UsageError(
+                f"{alone} means nothing without {other}: give that too, or leave {alone} out"
+            )
 
 
 def _check_auth(flags: dict[str, Any]) -> None:
