@@ -185,6 +185,7 @@ def test_a_scheme_that_is_not_spoken(link: Link) -> None:
         (429, NotNow),
         (460, Mismatch),
         (500, NotNow),
+        (501, Refused),
         (507, NotNow),
     ],
 )
@@ -192,6 +193,30 @@ def test_what_a_status_means(status: int, kind: type[Exception]) -> None:
     answer = Answer(status=status, headers={}, sentence="")
     assert type(answer.error()) is kind
     assert type(answer.refusal()) is (Refused if kind is Gone else kind)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_what_takes_no_uploads_is_asked_about(status: int) -> None:
+    error = Answer(status=status, headers={}, sentence="Nothing here").refusal()
+    assert str(error) == (
+        f"the server answered {status}: Nothing here; is this where it takes uploads? "
+        "The URL of a tus server mostly ends in /files/"
+    )
+
+
+def test_a_server_without_tls(link: Link) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with listening.accept()[0] as accepted:
+                accepted.recv(1000)
+                accepted.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(Unsuitable, match="speaks no TLS there; is it http:// and not https://"):
+            link.ask("OPTIONS", f"https://127.0.0.1:{listening.getsockname()[1]}/", {})
+        thread.join()
 
 
 def test_a_redirect_names_the_url_to_use() -> None:

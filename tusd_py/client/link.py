@@ -37,6 +37,8 @@ ANSWER_AT_MOST = 16 * 1024
 SENTENCE_AT_MOST = 500
 """Characters of it that are shown."""
 WORTH_ANOTHER_TRY = frozenset({408, 409, 423, 425, 429})
+_NO_ENDPOINT = frozenset({404, 405, 501})
+_USUAL = "The URL of a tus server mostly ends in /files/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +77,15 @@ class Answer:
             return Gone(self.status, self.sentence)
         if self.status == 460:
             return Mismatch(self.status, self.sentence)
-        if self.status in WORTH_ANOTHER_TRY or self.status >= 500:
+        if self.status in WORTH_ANOTHER_TRY or (self.status >= 500 and self.status != 501):
             return NotNow(self.status, self.sentence, self._retry_after())
         return Refused(self.status, self._reason())
 
     def refusal(self) -> AnswerError:
         """The same for a request that is not about an existing upload: nothing can be gone."""
+        if self.status in _NO_ENDPOINT:
+            sentence = self.sentence or phrase(self.status)
+            return Refused(self.status, f"{sentence}; is this where it takes uploads? {_USUAL}")
         error = self.error()
         return Refused(error.status, error.sentence) if isinstance(error, Gone) else error
 
@@ -240,6 +245,8 @@ def _no_answer(error: httpx.RequestError) -> Unreachable | Unsuitable:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Unsuitable(f"the server's certificate is not trusted: {cause.verify_message}")
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            return Unsuitable("the server speaks no TLS there; is it http:// and not https://?")
         cause = cause.__cause__ or cause.__context__
     host = error.request.url.netloc.decode("ascii", "replace")
     return Unreachable(f"no answer from {host}: {str(error) or type(error).__name__}")
