@@ -66,6 +66,14 @@ async def test_a_token_that_is_taken_out_lets_nobody_in(tmp_path: Path) -> None:
     now[0] += 1e9
     assert await tokens.whose(ALICE) is None
     assert await tokens.whose(BOB) == "bob"
+    written(tmp_path / "tokens", "")
+    now[0] += 1e9
+    assert await tokens.whose(BOB) is None
+
+
+def test_a_file_without_a_token_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InvalidKeys, match="tokens has no token, so nobody could be let in"):
+        Tokens(written(tmp_path / "tokens", "# none yet\n"))
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,17 @@ class Tokens:
         name: See `Source`.
 
     Raises:
-        InvalidKeys: A line cannot be used.
+        InvalidKeys: A line cannot be used, or there is none.
         OSError: The file cannot be read.
     """
 
     def __init__(self, name: str) -> None:
         self._source = Source(name, parse_tokens)
+        # Later on, an empty file takes everybody's away.
+        if not self._source.value():
+            raise InvalidKeys(
+                f"{name} has no token, so nobody could be let in; a line is TOKEN NAME"
+            )
 
     async def whose(self, token: str) -> str | None:
         """See `Bearers.whose`; what is not in the file may be of another kind."""
