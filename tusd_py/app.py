@@ -344,7 +344,13 @@ class TusApp:
             WrongInstance: The bytes and the state do not belong together.
             NewerDatabase: The state was made by a newer release.
             NetworkFileSystem: The state lies where locks do not hold.
+            RuntimeError: It is open already.
         """
+        if self._is_open:
+            raise RuntimeError(
+                "this TusApp runs already: enter its lifespan once; tus.mount(), where it returns "
+                "a new application, enters it by itself"
+            )
         self.services.is_ending = False
         self._opening = asyncio.create_task(self._open())
         await self._opening

@@ -45,6 +45,19 @@ async def test_without_its_lifespan_it_serves_and_warns_once(
     assert "events not delivered" in warnings[0]
 
 
+async def test_a_lifespan_that_is_entered_twice_is_refused_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    tus = TusApp(DiskStorage(tmp_path))
+    app = tus.mount(Starlette(lifespan=tus.lifespan), "/files")
+    async with tus.lifespan():
+        with pytest.raises(RuntimeError, match="enter its lifespan once"):
+            async with tus.lifespan():
+                pass
+        async with browser(app) as client:
+            await whole_journey(client, "/files/")
+
+
 async def test_the_application_finds_its_own_routes_by_name(tmp_path: Path) -> None:
     """`url_for` asks each route in turn: ours must not end the search."""
 
