@@ -6,7 +6,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tusd_py.asgi.mounting import with_slashes
 from tusd_py.cli.flags import (
     COUNT,
     DURATION,
@@ -269,8 +268,8 @@ def serve_command(**flags: Any) -> None:
         )
     _check_auth(flags)
     _check_company(flags)
-    taken = ("/", with_slashes(flags["base_path"]))
-    if flags["metrics_path"] and with_slashes(flags["metrics_path"]) in taken:
+    taken = ("", flags["base_path"].strip("/"))
+    if flags["metrics_path"] and flags["metrics_path"].strip("/") in taken:
         raise click.UsageError(
             f"--metrics-path {flags['metrics_path']} is where uploads or the page are; give another"
         )
