@@ -92,7 +92,8 @@ def upload(
     """Send files and folders to a tus server; `-` is standard input.
 
     Prints the URL of each finished upload. Whatever stops it (Ctrl-C, a crash, a lost network):
-    run the same command again, and only what is missing is sent.
+    run the same command again, and what was broken off goes on where it was. What was finished is
+    sent again.
     """
     paths, takes_stdin = _inputs(files)
     if takes_stdin and parallel > 1:

@@ -55,9 +55,9 @@ class Access:
 
     Attributes:
         verb: `create`, `append`, `query`, `terminate`, `download`; for the parts of a final
-            upload `concatenate`; for a stream of events `watch`. Of `tusd-py serve` alone:
-            `control` to pause an upload, `list` for the uploads that somebody has, and `stats` for
-            how the server is doing.
+            upload `concatenate`; for a stream of events `watch`; to pause an upload, by the API or
+            a WebSocket, `control`. Of `tusd-py serve` alone: `list` for the uploads that somebody
+            has, and `stats` for how the server is doing.
         upload_id: Of the upload, None for `create`, `list` and `stats`, and for `watch` of all.
     """
 

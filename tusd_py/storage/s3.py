@@ -38,7 +38,7 @@ from tusd_py.protocol.errors import (
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.interface import Writer, WrongInstance
 from tusd_py.storage.s3_bucket import Bucket, Found
-from tusd_py.storage.s3_client import Access
+from tusd_py.storage.s3_client import Access as Access
 from tusd_py.storage.s3_concat import Plan, Source, for_each, plan_parts, store_parts
 from tusd_py.storage.s3_failures import Gone
 from tusd_py.storage.s3_info import Info, Names, build_info, parse_info
