@@ -1,16 +1,20 @@
 """Small bodies that are in memory: one step, without a thread, or else the long way."""
 
 import asyncio
+import errno
+import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.asgi.in_process import OFFSET_TYPE, TUS, Asked, Running, id_of, running, sha1
+from tests.asgi.in_process import BASE, OFFSET_TYPE, TUS, Asked, Running, id_of, running, sha1
 from tests.asgi.whole import WholeBody, with_whole_bodies
 from tests.storage.samples import files_below
 from tests.storage.test_disk import fail
+from tusd_py import Settings
 from tusd_py.engine.append import append
 from tusd_py.engine.services import Pace
 from tusd_py.engine.small import Memory, append_small
@@ -402,3 +406,51 @@ async def test_a_commit_outlives_a_loss_of_power_where_that_is_promised(
         await server.patch(path, 5, HELLO[5:])
         await server.whole(HELLO)
     assert durables == [fsync == "always", fsync != "never", fsync != "never"]
+
+
+async def test_a_sync_that_fails_is_heard_though_the_request_was_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRAPS: the kernel tells of it once; what comes next would succeed."""
+    async with running(tmp_path / "uploads", over=with_whole_bodies) as server:
+        server.takes_disk_for(quick=False)
+        path = await server.create(11)
+        assert (await server.patch(path, 0, b"hello")).status_code == 204
+        syncing, ends = threading.Event(), threading.Event()
+
+        def failing(_: int) -> None:
+            syncing.set()
+            ends.wait(10)
+            raise OSError(errno.EIO, "it is lost")
+
+        command = Append(id_of(path), 5, Content(6))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fdatasync", failing)
+            task = asyncio.create_task(
+                append_small(server.tus.services, command, Memory(b" world", ()))
+            )
+            await asyncio.to_thread(syncing.wait, 10)
+            task.cancel()
+            await asyncio.sleep(0)
+            ends.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        record = await server.record(path)
+        assert (record.phase, record.tail) == (Phase.RECEIVING, Tail.SEALED)
+        assert await server.offset(path) <= 5
+
+
+async def test_no_more_are_opened_with_bytes_than_may_be(tmp_path: Path) -> None:
+    """All were let in before the application was asked about each of them."""
+
+    async def on_create(_: NewUpload) -> None:
+        await asyncio.sleep(0.05)
+
+    settings = Settings(base_path=BASE, max_open_uploads=3)
+    async with running(
+        tmp_path / "uploads", on_create=on_create, settings=settings, over=with_whole_bodies
+    ) as server:
+        answers = await asyncio.gather(*(server.post(HELLO, Upload_Length="20") for _ in range(10)))
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses == [201] * 3 + [503] * 7
+        assert len(server.files()) == 3

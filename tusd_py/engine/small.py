@@ -23,6 +23,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from tusd_py.body import EndedBy, File, Gate, Reason, Received, Throttle
@@ -184,22 +185,18 @@ async def append_small(
         async with services.locks.attempt(command.upload_id):
             found = new or await services.load(command.upload_id)
             plan = _planned(services, command, data, body.trailers, found, is_new=new is not None)
-            try:
-                after = _carried_out(services, plan, data)
-                if after is None:
-                    after = await to_the_end(_apart(services, plan, data), lambda: None)
-            except SyncFailed:
-                if new is None:
-                    await to_the_end(fall_back(services, plan.before), lambda: None)
-                raise
-            if new is not None:
-                services.note_created(after)
-            _noted(services, after, len(data))
-            if after.phase is Phase.FINISHING:
-                return await to_the_end(finish(services, after, request), lambda: None)
-            return after
+            with _place(services, new):
+                # Nobody who is cancelled leaves a failed sync unanswered, or a finish to others.
+                return await to_the_end(_through(services, plan, data, request), lambda: None)
     except (UploadLocked, Unusual):
         return None
+
+
+def _place(services: Services, new: Upload | None) -> AbstractContextManager[None]:
+    """Of an upload that is to be opened: many may have been let in while others were waited for."""
+    if new is None:
+        return nullcontext()
+    return services.open_uploads.place(new.made_by, services.limits)
 
 
 class _Plan(NamedTuple):
@@ -271,6 +268,23 @@ def _planned(
     phase = _phase(last=last, path=path)
     durable = always or (sync and (path is not None or services.moves(begun)))
     return _Plan(upload, begun, offset, path, phase, is_new, sync, durable)
+
+
+async def _through(services: Services, plan: _Plan, data: bytes, request: RequestInfo) -> Upload:
+    try:
+        after = _carried_out(services, plan, data)
+        if after is None:
+            after = await _apart(services, plan, data)
+    except SyncFailed:
+        if not plan.is_new:
+            await fall_back(services, plan.before)
+        raise
+    if plan.is_new:
+        services.note_created(after)
+    _noted(services, after, len(data))
+    if after.phase is Phase.FINISHING:
+        return await finish(services, after, request)
+    return after
 
 
 def _carried_out(services: Services, plan: _Plan, data: bytes) -> Upload | None:
