@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.asgi.in_process import Running, id_of, running, sha1, until
-from tusd_py import FinishedUpload, WrongInstance
+from tusd_py import FinishedUpload, Reject, WrongInstance
 from tusd_py.body import Reason
 from tusd_py.engine import sweep as sweep_room
 from tusd_py.engine.sweep import recover
 from tusd_py.protocol.errors import StorageFailed
 from tusd_py.protocol.upload import Phase, Upload, buried
 from tusd_py.state.sqlite import SqliteState
+from tusd_py.storage.disk import DiskStorage
 
 pytestmark = pytest.mark.anyio
 
@@ -482,3 +483,38 @@ async def test_a_final_expires_no_sooner_than_a_part_that_is_being_sent(server: 
     assert (await server.patch(part, 10, b"d")).status_code == 204
     await until(lambda: not server.tus.services.jobs._tasks)
     assert await server.bytes_of(final) == HELLO
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_file_that_has_the_name_of_one_that_was_removed_stays(
+    tmp_path: Path, is_refused: bool
+) -> None:
+    """A week later the record of that one goes; the file may even lie in the same inode."""
+    refuses = [is_refused]
+
+    async def on_finish(upload: FinishedUpload) -> None:
+        if refuses[0]:
+            raise Reject(422, "not this one")
+
+    name = {"Upload_Metadata": "filename cmVwb3J0LnBkZg=="}
+    uploads = tmp_path / "uploads"
+    storage = DiskStorage(uploads, file_template="{filename}")
+    async with running(uploads, storage=storage, on_finish=on_finish) as server:
+        first = await server.create(5, **name)
+        answer = await server.patch(first, 0, b"first")
+        assert answer.status_code == (422 if is_refused else 204)
+        assert (await server.delete(first)).status_code == 204
+        refuses[0] = False
+        path = await server.create(11, **name)
+        assert (await server.patch(path, 0, HELLO)).status_code == 204
+        # The file system gives an inode again when it likes; here it always did.
+        target = uploads / "files" / "report.pdf"
+        record = await server.tus.state.load(id_of(first))
+        assert record is not None
+        place, _, _ = record.placement.rpartition(":")
+        same = record._replace(placement=f"{place}:{target.stat().st_ino}")
+        await server.tus.state.commit(same)
+        server.clock.now += 7 * DAY + 1
+        report = await server.tus.sweep()
+        assert report.forgotten == 1
+        assert await server.bytes_of(path) == HELLO

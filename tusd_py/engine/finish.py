@@ -185,9 +185,9 @@ async def _fail(services: Services, upload: Upload, refusal: Rejected) -> None:
     reply = Reply(status=refusal.status, headers=refusal.extra, body=refusal.body)
     until = services.clock() + services.timing.remember_gone
     # The refusal is on record before the bytes go, so that a crash between asks nobody again.
-    await services.publish(failed(upload, reply, until), durable=True)
+    refused = await services.publish(failed(upload, reply, until), durable=True)
     services.open_uploads.closed(upload)
-    await services.storage.remove(upload)
+    await services.let_go(refused)
 
 
 async def resume(

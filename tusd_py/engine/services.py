@@ -395,6 +395,17 @@ class Services:
             self.wake_outbox()
         return committed
 
+    async def let_go(self, upload: Upload) -> int:
+        """Under the lock: removes the bytes of what is over: how many came free.
+
+        From then on its record names no file: another upload may rest under the same name, even in
+        the same inode.
+        """
+        self.unsynced.pop(upload.id, None)
+        freed = await self.storage.remove(upload)
+        await self.state.commit(upload._replace(released=True, path=None))
+        return freed
+
     def _commit_now(self, upload: Upload, *, is_new: bool, durable: bool) -> Upload | None:
         """The record as it was committed on the event loop, None if that is for a thread."""
         if not self.pace.is_quick(durable=durable):

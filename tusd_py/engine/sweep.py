@@ -16,7 +16,7 @@ from functools import partial
 
 from tusd_py.engine.finish import resume, settle
 from tusd_py.engine.services import Services
-from tusd_py.engine.terminate import bury, release
+from tusd_py.engine.terminate import bury
 from tusd_py.hooks.events import UploadRecovered
 from tusd_py.protocol.errors import StoredBytesLost, TusError, UploadLocked
 from tusd_py.protocol.upload import GONE, Phase, Upload
@@ -112,7 +112,9 @@ async def _sweep_one(
     if upload.phase in GONE or upload.phase is Phase.FAILED:
         report.forgotten += 1
         if not dry_run:
-            freed = await services.storage.remove(upload)
+            # What was let go before may have its name from another one by now.
+            left = upload._replace(path=None) if upload.released else upload
+            freed = await services.storage.remove(left)
             report.bytes_freed += freed
             await services.state.delete(upload)
         return
@@ -261,7 +263,7 @@ async def _release_again(services: Services, upload_id: str) -> None:
         if current is None or current.phase not in GONE or current.released:
             return
         try:
-            await release(services, current)
+            await services.let_go(current)
             services.observe(UploadRecovered(upload_id=upload_id))
         except UploadLocked:
             raise

@@ -93,12 +93,4 @@ async def bury(
     if upload.is_unfinished:
         services.open_uploads.closed(upload)
     services.observe(UploadBuried(upload_id=upload.id, phase=phase))
-    return await release(services, tombstone)
-
-
-async def release(services: Services, tombstone: Upload) -> int:
-    """Under the lock: lets go of the bytes of a tombstone: how many came free."""
-    services.unsynced.pop(tombstone.id, None)
-    freed = await services.storage.remove(tombstone)
-    await services.state.commit(tombstone._replace(released=True))
-    return freed
+    return await services.let_go(tombstone)
