@@ -5,8 +5,10 @@ import fcntl
 import multiprocessing
 import sqlite3
 import threading
+import time
 import types
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tests.state.samples import NOW, PART, UPLOAD, UPLOADS, event, final
 from tusd_py.protocol.errors import StorageFailed, StorageFull
 from tusd_py.protocol.upload import Phase, Reply, Upload
 from tusd_py.state import rows, sqlite
+from tusd_py.state.at_once import checkpoint
 from tusd_py.state.sqlite import MIGRATIONS, NewerDatabase, SqliteState
 
 pytestmark = pytest.mark.anyio
@@ -445,3 +448,20 @@ class TestBackup:
         with pytest.raises(StorageFailed):
             await state.backup(tmp_path / "copy")
         assert (tmp_path / "copy").read_text() == "another"
+
+
+def test_commits_do_not_wait_long_for_somebody_who_reads(tmp_path: Path) -> None:
+    """A shell with an open transaction, say; the log is begun anew by a later turn."""
+    path = tmp_path / "state.sqlite"
+    with (
+        closing(sqlite3.connect(path, isolation_level=None, timeout=30.0)) as ours,
+        closing(sqlite3.connect(path, isolation_level=None)) as reader,
+    ):
+        ours.execute("PRAGMA journal_mode=WAL")
+        ours.execute("CREATE TABLE t (n)")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM t").fetchall()
+        ours.execute("INSERT INTO t VALUES (1)")
+        begun = time.monotonic()
+        checkpoint(ours)
+        assert time.monotonic() - begun < 10, "and not for the half minute of other calls"

@@ -21,6 +21,9 @@ from tusd_py.state.rows import insert, load, update
 _CHECKPOINT_EVERY = 250
 """Commits; each is about four pages of the log, and SQLite's own default is 1,000 pages."""
 
+_RESTART_WITHIN = 100
+"""Milliseconds that all commits may have to wait for somebody who reads."""
+
 _MOST_REMEMBERED = 256
 """Records; each takes a KiB, and its metadata, which may have 16."""
 
@@ -117,7 +120,9 @@ def checkpoint(connection: sqlite3.Connection) -> None:
     """Carries the log over to the database, so that it begins anew.
 
     The first does most of it and is in nobody's way. Commits that come meanwhile would keep the log
-    growing for ever, so they wait while the second does the rest.
+    growing for ever, so they wait while the second does the rest: not for long where somebody else
+    reads all the time, as the next one may do it.
     """
+    connection.execute(f"PRAGMA busy_timeout={_RESTART_WITHIN}")
     for mode in ("PASSIVE", "RESTART"):
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
